@@ -1,0 +1,171 @@
+//! The conditions of a rule, and when each holds.
+//!
+//! Cheap ones are asked first; the subject's ids are asked for when everything else has matched, and
+//! the digest last of all.
+
+use crate::decide::{Object, SubjectIds};
+use crate::token::Operator;
+use crate::values::{DigestList, PathGlob};
+use crate::vocabulary::{Func, Mask};
+
+/// Everything a rule demands of an access; absent means: any.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Conditions {
+    pub(crate) func: Option<Func>,
+    pub(crate) mask: Option<MaskTest>,
+    pub(crate) fsmagic: Option<u64>,
+    pub(crate) fsname: Option<Box<str>>,
+    pub(crate) fs_subtype: Option<Box<str>>,
+    pub(crate) keyrings: Option<Box<[Box<str>]>>,
+    pub(crate) labels: Option<Box<[Box<str>]>>,
+    pub(crate) fsuuid: Option<[u8; 16]>,
+    pub(crate) user: Option<SubjectTest>,
+    pub(crate) group: Option<SubjectTest>,
+    pub(crate) fowner: Option<IdTest>,
+    pub(crate) fgroup: Option<IdTest>,
+    pub(crate) path: Option<PathGlob>,
+    pub(crate) digests: Option<DigestList>,
+}
+
+/// `mask=M` or `mask=^M`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MaskTest {
+    /// The access asks for this and nothing else.
+    Exactly(Mask),
+    /// The access asks for this, perhaps among other things.
+    Including(Mask),
+}
+
+impl MaskTest {
+    pub(crate) fn holds(self, mask: Mask) -> bool {
+        match self {
+            Self::Exactly(wanted) => mask == wanted,
+            Self::Including(wanted) => mask.intersects(wanted),
+        }
+    }
+}
+
+/// A comparison with an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IdTest {
+    pub(crate) operator: Operator,
+    pub(crate) id: u32,
+}
+
+impl IdTest {
+    pub(crate) fn holds(self, id: u32) -> bool {
+        match self.operator {
+            Operator::Equal => id == self.id,
+            Operator::Above => id > self.id,
+            Operator::Below => id < self.id,
+        }
+    }
+}
+
+/// Which id of the subject a condition is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// `uid`, `gid`
+    Real,
+    /// `euid`, `egid`
+    Effective,
+}
+
+/// A condition on a user or group id of the subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SubjectTest {
+    pub(crate) whose: Whose,
+    pub(crate) test: IdTest,
+}
+
+impl SubjectTest {
+    /// `others` are the ids the subject could switch to if it is `free` to (effective ids only).
+    fn holds(self, real: u32, effective: u32, saved: u32, free: bool) -> bool {
+        match self.whose {
+            Whose::Real => self.test.holds(real),
+            Whose::Effective if free => [effective, saved, real].into_iter().any(|id| self.test.holds(id)),
+            Whose::Effective => self.test.holds(effective),
+        }
+    }
+}
+
+impl Conditions {
+    /// Whether the object is one the rule is about.
+    pub(crate) fn match_object(&self, object: &Object<'_>) -> bool {
+        self.fsmagic.is_none_or(|magic| magic == object.fsmagic)
+            && self.fsname.as_deref().is_none_or(|name| name == object.fsname)
+            && self.fs_subtype.as_deref().is_none_or(|name| Some(name) == object.fs_subtype)
+            && self.fsuuid.is_none_or(|uuid| uuid == object.fsuuid)
+            && self.fowner.is_none_or(|test| test.holds(object.owner))
+            && self.fgroup.is_none_or(|test| test.holds(object.group))
+            && self.path.as_ref().is_none_or(|glob| glob.matches(object.path))
+    }
+
+    /// Whether the rule asks who the subject is.
+    pub(crate) const fn needs_subject(&self) -> bool {
+        self.user.is_some() || self.group.is_some()
+    }
+
+    /// Whether the subject is one the rule is about.
+    pub(crate) fn match_subject(&self, ids: &SubjectIds) -> bool {
+        self.match_user(ids)
+            && self.group.is_none_or(|test| test.holds(ids.gid, ids.egid, ids.sgid, ids.cap_setgid))
+    }
+
+    /// Whether the subject's user is one the rule is about, whatever its groups.
+    pub(crate) fn match_user(&self, ids: &SubjectIds) -> bool {
+        self.user.is_none_or(|test| test.holds(ids.uid, ids.euid, ids.suid, ids.cap_setuid))
+    }
+
+    /// Whether a keyring or label of this name is one the rule is about.
+    pub(crate) fn match_data(&self, func: Func, name: Option<&str>) -> bool {
+        let list = if func == Func::KeyCheck { &self.keyrings } else { &self.labels };
+        list.as_ref().is_none_or(|list| list.iter().any(|item| Some(&**item) == name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(uid: u32, euid: u32, suid: u32, cap_setuid: bool) -> SubjectIds {
+        SubjectIds { uid, euid, suid, gid: uid, egid: euid, sgid: suid, cap_setuid, cap_setgid: cap_setuid }
+    }
+
+    #[test]
+    fn who_may_change_its_user_is_matched_by_all_three_ids() {
+        let test = |whose, id| SubjectTest { whose, test: IdTest { operator: Operator::Equal, id } };
+        let table = [
+            (test(Whose::Real, 1), ids(1, 2, 3, false), true),
+            (test(Whose::Real, 2), ids(1, 2, 3, true), false),
+            (test(Whose::Effective, 2), ids(1, 2, 3, false), true),
+            (test(Whose::Effective, 1), ids(1, 2, 3, false), false),
+            (test(Whose::Effective, 3), ids(1, 2, 3, false), false),
+            (test(Whose::Effective, 1), ids(1, 2, 3, true), true),
+            (test(Whose::Effective, 3), ids(1, 2, 3, true), true),
+            (test(Whose::Effective, 4), ids(1, 2, 3, true), false),
+        ];
+        for (test, ids, expected) in table {
+            let user = Conditions { user: Some(test), ..Conditions::default() };
+            let group = Conditions { group: Some(test), ..Conditions::default() };
+            assert_eq!(user.match_subject(&ids), expected, "{test:?} {ids:?}");
+            assert_eq!(group.match_subject(&ids), expected, "{test:?} {ids:?}");
+        }
+    }
+
+    #[test]
+    fn a_mask_is_exact_unless_it_has_a_caret() {
+        let exact = MaskTest::Exactly(Mask::READ);
+        let any = MaskTest::Including(Mask::READ);
+        for (mask, by_exact, by_any) in [
+            (Mask::READ, true, true),
+            (Mask::READ | Mask::WRITE, false, true),
+            (Mask::READ | Mask::APPEND, false, true),
+            (Mask::EXEC, false, false),
+            (Mask::ACCESS, false, false),
+            (Mask::empty(), false, false),
+        ] {
+            assert_eq!((exact.holds(mask), any.holds(mask)), (by_exact, by_any), "{mask:?}");
+        }
+    }
+}
