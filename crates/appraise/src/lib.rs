@@ -1,0 +1,20 @@
+//! Appraisal: collect a file's digest, hold it against `security.ima`, give a verdict in the kernel's words.
+//!
+//! Three separate steps. [`collect`] reads an open descriptor to its end and says which content version it
+//! read; [`judge`] is a pure function from label, requirement, digest and keyring to a [`Verdict`]; the label
+//! functions read and write the extended attribute. Remembering a verdict is the monitor's business, tied to
+//! the [`ContentVersion`] given here.
+//!
+//! This crate opens no paths, knows no policy and writes no records. It does not know that FUSE exists.
+//!
+//! Specification: `spec/ima-appraisal.md`, `spec/ima-xattr.md`; security/integrity/ima/ima_appraise.c.
+
+mod collect;
+mod label;
+mod verdict;
+mod version;
+
+pub use collect::{CollectError, Collected, collect};
+pub use label::{LabelError, StoredLabel, read_label, write_label};
+pub use verdict::{Cause, Requirement, Status, Subject, Verdict, judge};
+pub use version::{ContentVersion, FileFacts, facts};
