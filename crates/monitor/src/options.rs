@@ -1,0 +1,107 @@
+//! What a monitor is made of. All of it is fixed before the first request, so nothing races the first process.
+
+use std::sync::Arc;
+
+use audit::Audit;
+use ima::{HashAlgo, PcrIndex, Template};
+use keyring::Keyring;
+use measure::List;
+use policy::Policy;
+
+/// The appraisal mode of a mount (`ima_appraise=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Deny what does not pass.
+    Enforce,
+    /// Record what does not pass, and serve it.
+    Log,
+    /// Record what does not pass, write the hash label it lacks, and serve it.
+    Fix,
+    /// Ignore appraise rules.
+    Off,
+}
+
+/// When an open for reading also counts as a mapping (`MMAP_CHECK`), since FUSE never shows the mapping itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MmapCheck {
+    /// When the file is an ELF executable or shared object.
+    Elf,
+    /// Always.
+    All,
+    /// Never, except for what the kernel opens to execute.
+    Off,
+}
+
+/// How often a violation is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViolationRule {
+    /// Once per writer epoch and measured open, as kernels since 6.15 do.
+    Once,
+    /// At every offending open, as 6.1 does.
+    Each,
+}
+
+/// What happens to an access whose measurement could not be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMeasureFailure {
+    /// It is denied, whatever the appraisal mode.
+    Deny,
+    /// It is recorded in the audit trail and served.
+    Log,
+}
+
+/// One layer of policy with the ring its signatures are verified by.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The rules.
+    pub policy: Arc<Policy>,
+    /// The trusted certificates.
+    pub ring: Arc<Keyring>,
+}
+
+/// What the conditions `fsmagic=`, `fsname=`, `fs_subtype=` and `fsuuid=` are held against: the backing
+/// filesystem, because that is where the files are, not the FUSE mount that shows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackingFacts {
+    /// Superblock magic, as `statfs(2)` gives it.
+    pub magic: u64,
+    /// Filesystem type name, such as `ext4`.
+    pub name: String,
+    /// Subtype, for FUSE backings.
+    pub subtype: Option<String>,
+    /// Superblock UUID; all zero when it has none.
+    pub uuid: [u8; 16],
+    /// What audit records call the device: `vda`, or the type name where there is no device.
+    pub device: String,
+}
+
+/// The parts and settings of one mount's monitor.
+#[derive(Debug)]
+pub struct Options {
+    /// Appraisal mode.
+    pub mode: Mode,
+    /// The rules that bind.
+    pub host: Layer,
+    /// The container's own rules, where the host allows them.
+    pub container: Option<Layer>,
+    /// The default hash algorithm: for files without a label, for labels written, for deduplication.
+    pub hash: HashAlgo,
+    /// The default template.
+    pub template: Template,
+    /// The PCR of measure rules without `pcr=`.
+    pub pcr: PcrIndex,
+    /// When a read counts as a mapping.
+    pub mmap_check: MmapCheck,
+    /// How often violations are recorded.
+    pub violations: ViolationRule,
+    /// What a failed measurement does.
+    pub on_measure_failure: OnMeasureFailure,
+    /// Put before each recorded path.
+    pub path_prefix: Vec<u8>,
+    /// The backing filesystem.
+    pub backing: BackingFacts,
+    /// The measurement list.
+    pub list: Arc<List>,
+    /// The audit trail.
+    pub audit: Arc<Audit>,
+}

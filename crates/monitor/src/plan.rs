@@ -1,0 +1,156 @@
+//! The plan of one access: which hooks it passes, and what policy says at each.
+//!
+//! Made in the reader thread, before anything slow; it takes no lock and makes no system call but, where a rule
+//! asks for the opener's ids, the read of one `/proc` file.
+
+use std::sync::Arc;
+
+use appraise::FileFacts;
+use policy::{Actions, Decision, Func, Mask, Query, Undecided};
+
+use crate::access::Access;
+use crate::kind::Kind;
+use crate::monitor::Monitor;
+use crate::object::Object;
+use crate::options::{Layer, MmapCheck, Mode};
+use crate::state::LAYERS;
+use crate::subject::ProcSubject;
+
+/// The most hooks one open can pass: the open itself, then as a program, under its credentials, as a mapping.
+const MOST: usize = 4;
+
+/// One hook of one access, and each layer's decision there.
+#[derive(Debug)]
+pub(crate) struct Hook {
+    pub func: Func,
+    pub decisions: [Option<Decision>; LAYERS],
+}
+
+impl Hook {
+    /// All that any layer wants done here.
+    pub fn actions(&self) -> Actions {
+        self.decisions.iter().flatten().fold(Actions::empty(), |all, decision| all | decision.actions)
+    }
+}
+
+/// The hooks of one access, in the kernel's order.
+#[derive(Debug, Default)]
+pub(crate) struct Hooks {
+    list: [Option<Hook>; MOST],
+}
+
+impl Hooks {
+    pub fn iter(&self) -> impl Iterator<Item = &Hook> {
+        self.list.iter().flatten()
+    }
+}
+
+/// Everything known of one access before any of its content has been looked at.
+pub(crate) struct Plan {
+    pub object: Arc<dyn Object>,
+    pub access: Access,
+    pub facts: FileFacts,
+    /// The kernel opens this file as the interpreter of the program it has just opened.
+    pub as_interpreter: bool,
+    /// Read-only opens that stood before this access.
+    pub readers_before: u32,
+    /// Opens for writing that stood before this access.
+    pub writers_before: u32,
+    /// The writers' epoch at that moment.
+    pub writer_epoch: u32,
+}
+
+/// What of a file's kind matters for its hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mapped {
+    Yes,
+    No,
+}
+
+impl Monitor {
+    /// Whether telling the hooks of this access needs a look into the file.
+    pub(crate) fn needs_kind(&self, access: &Access) -> bool {
+        if access.is_exec() {
+            return self.uses.any_exec;
+        }
+        self.uses.mmap && access.is_read() && self.options.mmap_check == MmapCheck::Elf
+    }
+
+    /// Whether this access counts as a mapping, given the kind of the file where it was needed.
+    pub(crate) fn mapped(&self, access: &Access, kind: Option<&Kind>) -> Mapped {
+        let elf = kind.is_some_and(Kind::is_elf);
+        let maps = if access.is_exec() {
+            elf
+        } else {
+            access.is_read()
+                && match self.options.mmap_check {
+                    MmapCheck::Elf => elf,
+                    MmapCheck::All => true,
+                    MmapCheck::Off => false,
+                }
+        };
+        if maps { Mapped::Yes } else { Mapped::No }
+    }
+
+    /// Asks every layer at every hook of this access.
+    ///
+    /// # Errors
+    /// [`Undecided`] when a rule needs something of the opener that cannot be found out.
+    pub(crate) fn hooks(
+        &self,
+        plan: &Plan,
+        mapped: Mapped,
+        digest: Option<&ima::Digest>,
+    ) -> Result<Hooks, Undecided> {
+        let access = &plan.access;
+        let program = access.is_exec() && !plan.as_interpreter;
+        let passes = [
+            Some((Func::FileCheck, access.file_mask())),
+            program.then_some((Func::BprmCheck, Mask::EXEC)),
+            program.then_some((Func::CredsCheck, Mask::EXEC)),
+            (mapped == Mapped::Yes).then_some((Func::MmapCheck, Mask::EXEC)),
+        ];
+        let subject = ProcSubject::new(access.tid);
+        let path = if self.uses.path { plan.object.path() } else { Vec::new() };
+        let object = self.policy_object(&plan.facts, &path);
+        let mut hooks = Hooks::default();
+        for (slot, pass) in hooks.list.iter_mut().zip(passes) {
+            let Some((func, mask)) = pass else { continue };
+            let query = Query { func, mask, object: &object, subject: &subject, digest };
+            *slot = Some(self.at_hook(&query)?);
+        }
+        Ok(hooks)
+    }
+
+    fn at_hook(&self, query: &Query<'_>) -> Result<Hook, Undecided> {
+        let mut decisions = [None, None];
+        for (slot, layer) in decisions.iter_mut().zip(self.layers()) {
+            let mut decision = layer.policy.decide(query)?;
+            if self.options.mode == Mode::Off {
+                decision.actions.remove(Actions::APPRAISE);
+            }
+            if !decision.actions.is_empty() {
+                *slot = Some(decision);
+            }
+        }
+        Ok(Hook { func: query.func, decisions })
+    }
+
+    /// The layers in order: host, then container.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Layer> {
+        std::iter::once(&self.options.host).chain(self.options.container.as_ref())
+    }
+
+    fn policy_object<'a>(&'a self, facts: &FileFacts, path: &'a [u8]) -> policy::Object<'a> {
+        let backing = &self.options.backing;
+        policy::Object {
+            fsmagic: backing.magic,
+            fsname: &backing.name,
+            fs_subtype: backing.subtype.as_deref(),
+            fsuuid: backing.uuid,
+            owner: facts.owner,
+            group: facts.group,
+            path,
+        }
+    }
+}

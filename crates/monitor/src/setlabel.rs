@@ -1,0 +1,54 @@
+//! Setting and removing labels: `spec/ima-appraisal.md` section 6, `ima_inode_setxattr` in ima_appraise.c.
+//!
+//! The capability checks are the VFS's and were made before the request was sent.
+
+use std::ffi::OsStr;
+
+use ima::label::TYPE_LAST;
+use rustix::io::Errno;
+
+use crate::access::Access;
+use crate::denial::Denial;
+use crate::monitor::Monitor;
+use crate::object::Object;
+use crate::records;
+
+/// See [`Monitor::check_label`].
+pub(crate) fn check(
+    monitor: &Monitor,
+    object: &dyn Object,
+    access: &Access,
+    name: &OsStr,
+    value: Option<&[u8]>,
+) -> Result<(), Denial> {
+    if name == "security.evm" {
+        return Err(Denial::label(Errno::PERM, "security.evm"));
+    }
+    let Some(value) = value.filter(|_| name == "security.ima") else { return Ok(()) };
+    if value.first().is_none_or(|kind| *kind >= TYPE_LAST) {
+        return Err(Denial::label(Errno::INVAL, "unknown-ima-data"));
+    }
+    let algo = ima::collection_algo(Some(value), monitor.options.hash);
+    let listed = monitor.layers().filter_map(|layer| layer.policy.setxattr_algos());
+    let mut limited = false;
+    for algos in listed {
+        limited = true;
+        if !algos.contains(algo) {
+            return refuse(monitor, object, access, "denied-hash-algorithm");
+        }
+    }
+    if !limited && !algo.is_available() {
+        return refuse(monitor, object, access, "unavailable-hash-algorithm");
+    }
+    Ok(())
+}
+
+fn refuse(
+    monitor: &Monitor,
+    object: &dyn Object,
+    access: &Access,
+    cause: &'static str,
+) -> Result<(), Denial> {
+    records::label_refused(monitor, object, access, cause);
+    Err(Denial::label(Errno::ACCESS, cause))
+}

@@ -1,0 +1,304 @@
+//! Appraising: what passes, what is refused, and how long either stands.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails loudly")]
+
+mod common;
+
+use common::{
+    Bench, READ, READ_WRITE, Setting, WRITE, access, granted, hello_hash, hello_signature, rewrite, settle,
+};
+use monitor::{Begun, Change, FMODE_EXEC, Mode, Object};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const SIGNED: &str = "appraise func=FILE_CHECK appraise_type=imasig\n";
+const LABELLED: &str = "appraise func=FILE_CHECK\n";
+
+#[test]
+fn a_signed_file_passes_and_is_then_answered_from_memory() {
+    let bench = Bench::new(SIGNED);
+    bench.trust("ec");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.pass(&file, READ);
+    assert!(matches!(bench.begin(&file, READ), Begun::Done(Ok(_))));
+    assert!(bench.records().is_empty());
+}
+
+#[test]
+fn the_same_file_is_refused_once_one_byte_differs() {
+    let bench = Bench::new(SIGNED);
+    bench.trust("ec");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.pass(&file, READ);
+    rewrite(&file, b"jello\n");
+    bench.refuse(&file, READ, "invalid-signature");
+    bench.refuse(&file, READ, "invalid-signature");
+    rewrite(&file, b"hello\n");
+    bench.pass(&file, READ);
+}
+
+#[test]
+fn an_unsigned_a_hash_labelled_and_a_wrongly_keyed_file_are_refused_by_their_names() {
+    let bench = Bench::new(SIGNED);
+    let file = bench.file("a", b"hello\n");
+    bench.refuse(&file, READ, "IMA-signature-required");
+    bench.label(&file, &hello_hash());
+    bench.refuse(&file, READ, "IMA-signature-required");
+    bench.label(&file, &hello_signature());
+    bench.refuse(&file, READ, "invalid-signature");
+    bench.trust("ec");
+    bench.pass(&file, READ);
+}
+
+#[test]
+fn removing_the_key_ends_the_verdict() {
+    let bench = Bench::new(SIGNED);
+    bench.trust("ec");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.pass(&file, READ);
+    assert!(bench.ring.revoke(ima::parse_signature(&hello_signature()).unwrap().keyid));
+    bench.refuse(&file, READ, "invalid-signature");
+}
+
+#[test]
+fn removing_the_label_ends_the_verdict() {
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.pass(&file, READ);
+    rustix::fs::removexattr(&file.disk, "security.ima").unwrap();
+    settle();
+    bench.refuse(&file, READ, "missing-hash");
+}
+
+#[test]
+fn a_denied_open_does_not_count() {
+    let bench = Bench::new("appraise func=FILE_CHECK mask=MAY_WRITE\nmeasure func=FILE_CHECK\n");
+    let file = bench.file("a", b"hello\n");
+    bench.refuse(&file, WRITE, "missing-hash");
+    assert_eq!(file.state().opens(), (0, 0));
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.violations(), 0);
+}
+
+#[test]
+fn a_signed_file_cannot_be_opened_for_writing_and_an_unsigned_one_can() {
+    let bench = Bench::new(LABELLED);
+    bench.trust("ec");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.refuse(&file, WRITE, "signed-file-immutable");
+    bench.refuse(&file, READ_WRITE, "signed-file-immutable");
+    bench.pass(&file, READ);
+    let plain = bench.file("b", b"hello\n");
+    bench.label(&plain, &hello_hash());
+    bench.pass(&plain, WRITE);
+}
+
+#[test]
+fn the_last_writer_renews_a_hash_label_and_never_a_signature() {
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.hold(&file, WRITE);
+    bench.hold(&file, WRITE);
+    rewrite(&file, b"other\n");
+    bench.close(&file, WRITE);
+    assert_eq!(label_of(&file), hello_hash(), "a writer is left");
+    bench.close(&file, WRITE);
+    let expected = ima::encode_digest(&ima::hash(ima::HashAlgo::Sha256, b"other\n").unwrap());
+    assert_eq!(label_of(&file), expected);
+    bench.pass(&file, READ);
+}
+
+fn label_of(file: &common::TestFile) -> Vec<u8> {
+    let mut value = vec![0; 600];
+    let length = rustix::fs::getxattr(&file.disk, "security.ima", value.as_mut_slice()).unwrap();
+    value.truncate(length);
+    value
+}
+
+#[test]
+fn a_new_file_passes_until_its_last_writer_closes_and_is_labelled_then() {
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("a", b"");
+    let object: Arc<dyn Object> = Arc::<common::TestFile>::clone(&file);
+    let created = monitor::Access { created: true, ..access(WRITE) };
+    granted(bench.monitor.begin_open(object, created));
+    rewrite(&file, b"hello\n");
+    bench.pass(&file, READ);
+    bench.close(&file, WRITE);
+    assert_eq!(label_of(&file), hello_hash());
+    bench.pass(&file, READ);
+}
+
+#[test]
+fn an_unlabelled_file_that_is_not_new_is_refused_for_writing() {
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("a", b"hello\n");
+    bench.refuse(&file, WRITE, "missing-hash");
+}
+
+#[test]
+fn a_writer_that_stays_cannot_hide_a_change_of_signed_content() {
+    let bench = Bench::new("appraise func=FILE_CHECK mask=MAY_READ appraise_type=imasig\n");
+    bench.trust("ec");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.hold(&file, WRITE);
+    bench.pass(&file, READ);
+    rewrite(&file, b"jello\n");
+    bench.refuse(&file, READ, "invalid-signature");
+}
+
+#[test]
+fn log_mode_records_and_serves_and_off_mode_does_neither() {
+    for (mode, records) in [(Mode::Log, 1), (Mode::Off, 0)] {
+        let bench = Bench::with(SIGNED, Setting { mode, ..Setting::default() });
+        let file = bench.file("a", b"hello\n");
+        bench.pass(&file, READ);
+        assert_eq!(bench.records().len(), records, "{mode:?}");
+    }
+}
+
+#[test]
+fn fix_mode_writes_the_missing_label_and_leaves_a_bad_signature_alone() {
+    let bench = Bench::with(LABELLED, Setting { mode: Mode::Fix, ..Setting::default() });
+    let file = bench.file("a", b"hello\n");
+    bench.pass(&file, READ);
+    assert_eq!(label_of(&file), hello_hash());
+    let signed = bench.file("b", b"jello\n");
+    bench.label(&signed, &hello_signature());
+    bench.pass(&signed, READ);
+    assert_eq!(label_of(&signed), hello_signature());
+}
+
+#[test]
+fn programs_are_checked_when_executed_and_not_when_read() {
+    let bench = Bench::new("appraise func=BPRM_CHECK appraise_type=imasig\n");
+    let script = bench.file("run", b"#!/bin/sh\n");
+    bench.pass(&script, READ);
+    bench.refuse(&script, FMODE_EXEC, "IMA-signature-required");
+}
+
+#[test]
+fn an_elf_file_is_checked_as_a_mapping_when_read_and_a_text_is_not() {
+    let bench = Bench::new("appraise func=MMAP_CHECK appraise_type=imasig\n");
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let elf = bench.file("elf", &program);
+    bench.refuse(&elf, READ, "IMA-signature-required");
+    bench.pass(&elf, WRITE);
+    bench.pass(&bench.file("text", b"hello\n"), READ);
+}
+
+#[test]
+fn the_interpreter_the_kernel_opens_is_a_mapping_and_a_second_exec_of_it_a_program() {
+    let bench = Bench::new("appraise func=BPRM_CHECK appraise_type=imasig\nmeasure func=MMAP_CHECK\n");
+    let setting = Setting { mode: Mode::Log, ..Setting::default() };
+    let bench =
+        Bench { dir: bench.dir, ..Bench::with("audit func=BPRM_CHECK\nmeasure func=MMAP_CHECK\n", setting) };
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let elf = bench.file("elf", &program);
+    std::fs::create_dir(bench.dir.path().join("lib64")).unwrap();
+    let loader = bench.file("lib64/ld-linux-x86-64.so.2", &program);
+    bench.pass(&elf, FMODE_EXEC);
+    bench.pass(&loader, FMODE_EXEC);
+    assert_eq!(bench.records().len(), 1, "the program alone was executed");
+    assert_eq!(bench.list.count(), 3, "both were mapped");
+    bench.pass(&loader, FMODE_EXEC);
+    assert_eq!(bench.records().len(), 2, "executed by itself it is a program");
+}
+
+#[test]
+fn direct_io_is_refused_unless_permitted() {
+    const O_DIRECT: i32 = 0o40000;
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.refuse(&file, O_DIRECT, "failed(directio)");
+    bench.pass(&file, READ);
+    let bench = Bench::new("appraise func=FILE_CHECK permit_directio\n");
+    let file = bench.file("a", b"hello\n");
+    bench.pass(&file, O_DIRECT);
+}
+
+#[test]
+fn labels_no_label_can_be_are_not_stored() {
+    use rustix::io::Errno;
+    use std::ffi::OsStr;
+    let bench = Bench::new("appraise func=SETXATTR_CHECK appraise_algos=sha256\n");
+    let file = bench.file("a", b"hello\n");
+    let ask = |name: &str, value: Option<&[u8]>| {
+        bench
+            .monitor
+            .check_label(file.as_ref(), &access(READ), OsStr::new(name), value)
+            .map_err(|d| d.errno())
+    };
+    assert_eq!(ask("security.ima", Some(&hello_hash())), Ok(()));
+    assert_eq!(ask("security.ima", Some(&hello_signature())), Ok(()));
+    assert_eq!(ask("security.ima", None), Ok(()));
+    assert_eq!(ask("user.x", Some(b"")), Ok(()));
+    assert_eq!(ask("security.ima", Some(b"")), Err(Errno::INVAL));
+    assert_eq!(ask("security.ima", Some(&[7, 1])), Err(Errno::INVAL));
+    assert_eq!(ask("security.evm", Some(&[3, 2])), Err(Errno::PERM));
+    let sha512 = [&[4, 6][..], &[0; 64]].concat();
+    assert_eq!(ask("security.ima", Some(&sha512)), Err(Errno::ACCESS));
+    assert!(bench.records().last().unwrap().contains("denied-hash-algorithm"));
+}
+
+#[test]
+fn a_truncation_by_path_ends_the_verdict() {
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.pass(&file, READ);
+    rewrite(&file, b"");
+    bench.monitor.changed(file.as_ref(), Change::Content);
+    bench.refuse(&file, READ, "invalid-hash");
+}
+
+#[test]
+fn appraise_algos_denies_each_time() {
+    let bench = Bench::new("appraise func=FILE_CHECK appraise_algos=sha512\n");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.refuse(&file, READ, "denied-hash-algorithm");
+    bench.refuse(&file, READ, "denied-hash-algorithm");
+}
+
+#[test]
+fn content_that_cannot_be_read_is_refused() {
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("a", b"hello\n");
+    std::fs::remove_file(&file.disk).unwrap();
+    bench.refuse(&file, READ, "failed");
+}
+
+#[test]
+fn a_rule_that_denies_outright_does_so_each_time_and_only_where_it_matches() {
+    let bench = Bench::new("appraise path=/secret appraise_type=deny\nappraise func=FILE_CHECK\n");
+    let file = bench.file("secret", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.refuse(&file, READ, "denied-by-policy");
+    bench.refuse(&file, READ, "denied-by-policy");
+    let other = bench.file("open", b"hello\n");
+    bench.label(&other, &hello_hash());
+    bench.pass(&other, READ);
+}
+
+#[test]
+fn signed_content_is_not_served_while_a_writable_mapping_is_left() {
+    let bench = Bench::new("appraise func=FILE_CHECK mask=MAY_READ appraise_type=imasig\n");
+    bench.trust("ec");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.pass(&file, WRITE);
+    file.written_elsewhere.store(true, Ordering::Relaxed);
+    bench.refuse(&file, READ, "mmapped_writers");
+    bench.refuse(&file, READ, "mmapped_writers");
+    file.written_elsewhere.store(false, Ordering::Relaxed);
+    bench.pass(&file, READ);
+    assert!(matches!(bench.begin(&file, READ), Begun::Done(Ok(_))));
+}

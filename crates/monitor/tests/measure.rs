@@ -1,0 +1,151 @@
+//! Measuring and violations.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails loudly")]
+
+mod common;
+
+use common::{Bench, READ, READ_WRITE, Setting, WRITE, granted, rewrite};
+use monitor::{Begun, ViolationRule};
+use std::sync::atomic::Ordering;
+
+const MEASURE_ALL: &str = "measure func=FILE_CHECK\n";
+
+#[test]
+fn a_file_is_measured_once_and_the_second_open_is_answered_from_memory() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    assert!(matches!(bench.begin(&file, READ), Begun::Work(_)));
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), 2, "boot_aggregate and the file");
+    assert!(matches!(bench.begin(&file, READ), Begun::Done(Ok(_))));
+    assert_eq!(bench.list.count(), 2);
+}
+
+#[test]
+fn changed_content_is_measured_again_and_unchanged_content_is_not() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    bench.pass(&file, READ);
+    bench.hold(&file, WRITE);
+    bench.close(&file, WRITE);
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), 2, "opened for writing, nothing written");
+    bench.hold(&file, WRITE);
+    rewrite(&file, b"other\n");
+    bench.close(&file, WRITE);
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), 3);
+}
+
+#[test]
+fn a_host_edit_with_restored_size_and_mtime_is_measured() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    bench.pass(&file, READ);
+    let before = std::fs::metadata(&file.disk).unwrap();
+    rewrite(&file, b"jello\n");
+    let times = std::fs::FileTimes::new().set_modified(before.modified().unwrap());
+    std::fs::File::options().write(true).open(&file.disk).unwrap().set_times(times).unwrap();
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), 3);
+}
+
+#[test]
+fn a_rule_that_does_not_match_measures_nothing() {
+    let bench = Bench::new("measure func=FILE_CHECK mask=MAY_WRITE\n");
+    let file = bench.file("a", b"hello\n");
+    assert!(matches!(bench.begin(&file, READ), Begun::Done(Ok(_))));
+    assert_eq!(bench.list.count(), 1);
+}
+
+#[test]
+fn reading_while_a_writer_has_it_open_is_one_violation_for_each_epoch() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    for epoch in 1..=2 {
+        bench.hold(&file, WRITE);
+        for _ in 0..3 {
+            bench.pass(&file, READ);
+        }
+        assert_eq!(bench.list.violations(), epoch);
+        bench.close(&file, WRITE);
+        bench.pass(&file, READ);
+        assert_eq!(bench.list.violations(), epoch, "the writer is gone");
+    }
+    assert!(bench.records().iter().all(|record| record.contains("open_writers")));
+}
+
+#[test]
+fn the_older_rule_tells_of_each_such_open() {
+    let setting = Setting { violations: ViolationRule::Each, ..Setting::default() };
+    let bench = Bench::with(MEASURE_ALL, setting);
+    let file = bench.file("a", b"hello\n");
+    bench.hold(&file, WRITE);
+    for _ in 0..3 {
+        bench.pass(&file, READ);
+    }
+    assert_eq!(bench.list.violations(), 3);
+}
+
+#[test]
+fn writing_while_a_measured_reader_has_it_open_is_a_violation() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    bench.hold(&file, READ);
+    bench.pass(&file, WRITE);
+    assert_eq!(bench.list.violations(), 1);
+    bench.pass(&file, READ_WRITE);
+    assert_eq!(bench.list.violations(), 1, "once for each measured open");
+    bench.close(&file, READ);
+    bench.pass(&file, WRITE);
+    assert_eq!(bench.list.violations(), 1, "no reader");
+    assert!(bench.records().iter().all(|record| record.contains("ToMToU")));
+}
+
+#[test]
+fn a_reader_that_no_rule_measures_arms_nothing() {
+    let bench = Bench::new("measure func=FILE_CHECK uid=4242\n");
+    let file = bench.file("a", b"hello\n");
+    bench.hold(&file, READ);
+    bench.pass(&file, WRITE);
+    assert_eq!(bench.list.violations(), 0);
+}
+
+#[test]
+fn violations_are_judged_by_the_counts_at_arrival_not_at_work() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    bench.hold(&file, WRITE);
+    let late = bench.begin(&file, READ);
+    bench.close(&file, WRITE);
+    granted(late);
+    assert_eq!(bench.list.violations(), 1, "the writer was there when the reader came");
+    let other = bench.file("b", b"hello\n");
+    let early = bench.begin(&other, READ);
+    let writer = bench.begin(&other, WRITE);
+    granted(early);
+    granted(writer);
+    assert_eq!(bench.list.violations(), 2, "the reader's work came first, so the writer is a ToMToU");
+}
+
+#[test]
+fn work_that_is_dropped_takes_its_open_off_the_counts() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    drop(bench.begin(&file, WRITE));
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.violations(), 0);
+}
+
+#[test]
+fn a_writable_mapping_that_outlives_its_open_is_a_violation() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    bench.pass(&file, WRITE);
+    file.written_elsewhere.store(true, Ordering::Relaxed);
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.violations(), 1);
+    rewrite(&file, b"other\n");
+    let entries = bench.list.count();
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), entries + 1, "nothing is remembered while the mapping is left");
+}
