@@ -1,0 +1,81 @@
+//! What the list asks of a set of PCR banks.
+
+use ima::{Digest, HashAlgo, PcrIndex};
+
+/// PCR banks: registers that can be extended and read, never set.
+///
+/// The list calls [`PcrBank::extend`] one at a time, in the list's order. Reading may happen at any time.
+pub trait PcrBank: Send + Sync {
+    /// The banks' algorithms, in a fixed order, each once. Asked for once, when the list begins.
+    fn algos(&self) -> Vec<HashAlgo>;
+
+    /// Extends the register in every bank, all or none: `digests` has one digest for each of
+    /// [`PcrBank::algos`], in that order.
+    ///
+    /// # Errors
+    /// [`BankError`], and then no bank was extended. A device that may have done it before the connection
+    /// broke finds out (by reading the register) before it says so.
+    fn extend(&self, pcr: PcrIndex, digests: &[Digest]) -> Result<(), BankError>;
+
+    /// The register's value; `None` where there is no such bank or no such register.
+    ///
+    /// # Errors
+    /// [`BankError::Device`] when it could not be read.
+    fn read(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError>;
+
+    /// Whether registers 0 to 9 hold how the machine came up. Only then does the list's first entry,
+    /// `boot_aggregate`, hash them; else its digest is zero, as on a machine without a TPM.
+    fn has_boot_measurements(&self) -> bool {
+        false
+    }
+}
+
+/// Why a register was not extended or not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BankError {
+    /// The digests are not one for each bank.
+    #[error("the digests do not match the banks")]
+    WrongDigests,
+    /// There is no such register.
+    #[error("there is no PCR {0}")]
+    NoSuchPcr(PcrIndex),
+    /// The device refused or cannot be reached.
+    #[error("the TPM failed with code {code:#x}")]
+    Device {
+        /// The device's own code, as records name it (`TPM_error(n)`); negative: an errno.
+        code: i32,
+        /// What its driver says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl BankError {
+    /// The number for the kernel's cause `TPM_error(n)`; -22 (`EINVAL`) where no device was asked.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        match self {
+            BankError::WrongDigests | BankError::NoSuchPcr(_) => -22,
+            BankError::Device { code, .. } => *code,
+        }
+    }
+}
+
+/// No bank at all: extending does nothing and succeeds, as in a kernel without a TPM.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoBank;
+
+impl PcrBank for NoBank {
+    fn algos(&self) -> Vec<HashAlgo> {
+        Vec::new()
+    }
+
+    fn extend(&self, _: PcrIndex, _: &[Digest]) -> Result<(), BankError> {
+        Ok(())
+    }
+
+    fn read(&self, _: PcrIndex, _: HashAlgo) -> Result<Option<Digest>, BankError> {
+        Ok(None)
+    }
+}
