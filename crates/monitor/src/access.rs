@@ -65,10 +65,10 @@ impl Access {
             _ => Mask::READ | Mask::WRITE,
         };
         if self.flags & O_TRUNC != 0 {
-            mask = mask | Mask::WRITE;
+            mask |= Mask::WRITE;
         }
         if self.flags & O_APPEND != 0 {
-            mask = mask | Mask::APPEND;
+            mask |= Mask::APPEND;
         }
         mask
     }

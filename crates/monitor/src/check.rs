@@ -4,12 +4,14 @@
 //! order its accesses arrived and one at a time, so between two looks at the inode's record only the reader
 //! thread's counting can have changed it.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use appraise::{ContentVersion, Requirement, Status, collect, judge, write_label};
 use audit::RecordType;
 use ima::{Digest, FileAttrs, HashAlgo, LabelType};
+use measure::MeasureError;
 use policy::{Actions, AppraiseClass, Decision, RuleFlags};
 
 use crate::denial::Denial;
@@ -108,7 +110,7 @@ impl<'a> Check<'a> {
         let cause = violation.cause();
         self.record(&Event::new(RecordType::IntegrityPcr, "invalid_pcr", cause).res(added.is_ok()));
         state.with(|inner| violation::told(self.monitor, inner, self.plan, violation));
-        added.map_err(|error| self.unmeasured(&error)).or_else(|denial| self.tolerated(denial))
+        added.map_err(|error| self.not_added(&error)).or_else(|denial| self.tolerated(denial))
     }
 
     /// One hook of one layer.
@@ -167,8 +169,8 @@ impl<'a> Check<'a> {
         }
         let template = judged.decision.template.as_ref().unwrap_or(&self.monitor.options.template);
         let added = match records::entry(self, template, pcr, evidence) {
-            Ok(entry) => self.monitor.options.list.add(entry).map_err(|error| self.unmeasured(&error)),
-            Err(error) => Err(self.unmeasured(&error)),
+            Ok(entry) => self.monitor.options.list.add(entry).map_err(|error| self.not_added(&error)),
+            Err(error) => Err(self.unmeasured(&error, "hashing_error".into())),
         };
         match added {
             Ok(_) => {
@@ -412,9 +414,19 @@ impl<'a> Check<'a> {
         Denial::open("unknown-subject")
     }
 
-    fn unmeasured(&self, error: &dyn std::error::Error) -> Denial {
+    /// The list did not take the entry whole; the cause is the kernel's word for it.
+    fn not_added(&self, error: &MeasureError) -> Denial {
+        let cause = match error {
+            MeasureError::Extend { source, .. } => format!("TPM_error({})", source.code()).into(),
+            MeasureError::Journal { .. } => "journal-error".into(),
+            _ => "hashing_error".into(),
+        };
+        self.unmeasured(error, cause)
+    }
+
+    fn unmeasured(&self, error: &dyn std::error::Error, cause: Cow<'static, str>) -> Denial {
         tracing::warn!(path = %self.name().escape_ascii(), %error, "cannot measure");
-        self.record(&Event::new(RecordType::IntegrityPcr, "add_template_measure", "measurement-failed"));
+        self.record(&Event::new(RecordType::IntegrityPcr, "add_template_measure", cause));
         Denial::open("measurement-failed")
     }
 

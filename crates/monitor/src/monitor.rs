@@ -145,7 +145,7 @@ impl Monitor {
             access,
             facts,
         };
-        match self.from_memory(&plan, &known) {
+        match self.remembered_grant(&plan, &known) {
             Some(grant) => Begun::Done(Ok(grant)),
             None => {
                 plan.object.state().with(|inner| {
@@ -159,7 +159,7 @@ impl Monitor {
     }
 
     /// The grant, when everything this access needs was done before and stands.
-    fn from_memory(&self, plan: &Plan, known: &Known) -> Option<Grant> {
+    fn remembered_grant(&self, plan: &Plan, known: &Known) -> Option<Grant> {
         let access = &plan.access;
         if known.pending || known.doubtful || access.created || access.is_direct() {
             return None;

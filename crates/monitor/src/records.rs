@@ -1,5 +1,7 @@
 //! Turning what the monitor found into audit records and list entries.
 
+use std::borrow::Cow;
+
 use appraise::{CollectError, StoredLabel};
 use audit::{FileRule, Integrity, Process, RecordType};
 use ima::template::{Field, TemplateError};
@@ -28,7 +30,7 @@ enum NameForm {
 pub(crate) struct Event {
     kind: RecordType,
     op: &'static str,
-    cause: &'static str,
+    cause: Cow<'static, str>,
     name: NameForm,
     rule: Option<String>,
     res: bool,
@@ -36,8 +38,8 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    pub fn new(kind: RecordType, op: &'static str, cause: &'static str) -> Self {
-        Self { kind, op, cause, name: NameForm::Path, rule: None, res: false, digest: None }
+    pub fn new(kind: RecordType, op: &'static str, cause: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, op, cause: cause.into(), name: NameForm::Path, rule: None, res: false, digest: None }
     }
 
     /// Names the rule of `layer` that decided the appraisal.
@@ -77,7 +79,7 @@ pub(crate) fn emit(check: &Check<'_>, event: &Event) {
 }
 
 fn write(monitor: &Monitor, access: &Access, name: &[u8], ino: u64, event: &Event) {
-    let record = Integrity::new(event.kind, Process::read(access.tid), event.op, event.cause);
+    let record = Integrity::new(event.kind, Process::read(access.tid), event.op, event.cause.clone());
     let mut record = record.file(name, monitor.options.backing.device.clone(), ino);
     record.res = event.res;
     record.rule.clone_from(&event.rule);

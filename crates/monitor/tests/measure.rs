@@ -4,8 +4,11 @@
 mod common;
 
 use common::{Bench, READ, READ_WRITE, Setting, WRITE, granted, rewrite};
+use ima::{Digest, HashAlgo, PcrIndex};
+use measure::{BankError, PcrBank, SoftBank};
 use monitor::{Begun, ViolationRule};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const MEASURE_ALL: &str = "measure func=FILE_CHECK\n";
 
@@ -148,4 +151,44 @@ fn a_writable_mapping_that_outlives_its_open_is_a_violation() {
     let entries = bench.list.count();
     bench.pass(&file, READ);
     assert_eq!(bench.list.count(), entries + 1, "nothing is remembered while the mapping is left");
+}
+
+/// A soft bank that can be unplugged. A mock, because the soft bank never fails and real ones come with the TPM.
+struct Unpluggable {
+    soft: SoftBank,
+    unplugged: AtomicBool,
+}
+
+impl PcrBank for Unpluggable {
+    fn algos(&self) -> Vec<HashAlgo> {
+        self.soft.algos()
+    }
+
+    fn extend(&self, pcr: PcrIndex, digests: &[Digest]) -> Result<(), BankError> {
+        if self.unplugged.load(Ordering::Relaxed) {
+            return Err(BankError::Device { code: -19, source: std::io::Error::other("unplugged").into() });
+        }
+        self.soft.extend(pcr, digests)
+    }
+
+    fn read(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError> {
+        self.soft.read(pcr, algo)
+    }
+}
+
+#[test]
+fn a_file_is_not_served_while_its_measurement_cannot_be_extended_and_is_afterwards() {
+    let bank = Arc::new(Unpluggable {
+        soft: SoftBank::new(&[HashAlgo::Sha256]).unwrap(),
+        unplugged: AtomicBool::new(false),
+    });
+    let bench = Bench::over(Arc::clone(&bank) as Arc<dyn PcrBank>, MEASURE_ALL, Setting::default());
+    let file = bench.file("a", b"hello\n");
+    bank.unplugged.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        bench.refuse(&file, READ, "TPM_error(-19)");
+    }
+    bank.unplugged.store(false, Ordering::Relaxed);
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), 2, "the entry was made once");
 }

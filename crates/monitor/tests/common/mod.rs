@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
 use keyring::{Added, Certificate, Keyring};
-use measure::{List, ListOptions, SoftBank};
+use measure::{List, ListOptions, PcrBank, SoftBank};
 use monitor::{
     Access, BackingFacts, Begun, Denial, FileState, Grant, Layer, MmapCheck, Mode, Monitor, Object,
     OnMeasureFailure, Options, ViolationRule,
@@ -84,8 +84,11 @@ impl Bench {
     }
 
     pub fn with(policy: &str, setting: Setting) -> Self {
+        Self::over(Arc::new(SoftBank::new(&[HashAlgo::Sha1, HashAlgo::Sha256]).unwrap()), policy, setting)
+    }
+
+    pub fn over(bank: Arc<dyn PcrBank>, policy: &str, setting: Setting) -> Self {
         let policy = Policy::parse(policy.as_bytes(), &ParseOptions::default()).unwrap();
-        let bank = Arc::new(SoftBank::new(&[HashAlgo::Sha1, HashAlgo::Sha256]).unwrap());
         let list = Arc::new(List::new(ListOptions::new(Template::named("ima-sig").unwrap(), bank)).unwrap());
         let audit = Arc::new(Audit::in_memory("test"));
         let ring = Arc::new(Keyring::new("_ima"));
