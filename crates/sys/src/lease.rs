@@ -1,0 +1,53 @@
+//! Whether anybody has a file open for writing, asked of the kernel by trying for a read lease.
+//!
+//! Source: fcntl(2) `F_SETLEASE`, `F_SETSIG`; `check_conflicting_open`, fs/locks.c.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use crate::check;
+
+/// `F_SETSIG`, include/uapi/asm-generic/fcntl.h; the same on all architectures, and missing in the libc crate.
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether the file behind `file` is open for writing anywhere, through any descriptor or mapping.
+///
+/// `file` must be open for reading only and be of an open of its own, not shared with anything that holds a lease.
+/// While the question is asked, for some microseconds, an open for writing elsewhere waits, or fails with
+/// `EWOULDBLOCK` if it was told not to.
+///
+/// # Errors
+/// [`Errno::INVAL`] where the filesystem has no leases; [`Errno::ACCESS`] without `CAP_LEASE` on another's file.
+pub fn is_open_for_writing(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    // A writer who opens in between makes the kernel signal the lease's holder, by default with SIGIO, which
+    // would end the process. SIGURG is ignored unless somebody handles it.
+    // SAFETY: fcntl(2) with F_SETSIG takes a number; `file` is borrowed.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) })?;
+    // SAFETY: fcntl(2) with F_SETLEASE takes a number; `file` is borrowed.
+    match check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) }) {
+        Ok(_) => {
+            // SAFETY: as above.
+            check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) })?;
+            Ok(false)
+        }
+        Err(Errno::AGAIN) => Ok(true),
+        Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_writer_is_seen_while_it_has_the_file_open_and_not_after() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (writer, path) = file.into_parts();
+        assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(true));
+        drop(writer);
+        assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(false));
+    }
+}
