@@ -439,25 +439,32 @@ impl<'a> Check<'a> {
     }
 }
 
-/// How long to wait for a writer's backing file to be closed: the kernel does so in its own time after RELEASE.
-const LINGER: Duration = Duration::from_millis(20);
+/// How long a writer that has just closed may still hold the backing file. The kernel drops it in the closing task,
+/// after it has sent RELEASE; a task that is not scheduled in between holds on for as long.
+const LINGER: Duration = Duration::from_secs(2);
 
-/// Whether writers are left though no open for writing stands. Waits a little for those that are just leaving.
+/// Whether writers are left though no open for writing stands.
+///
+/// Those that are just leaving are waited for. Once waiting was in vain it was a mapping, and the same writers'
+/// epoch is not waited for again.
 fn mapped_writers(plan: &Plan) -> bool {
     let state = plan.object.state();
     if plan.writers_before > 0 || !state.with(|inner| inner.was_written) {
         return false;
     }
     let start = Instant::now();
+    let mut pause = Duration::from_micros(50);
     loop {
         if matches!(plan.object.is_written(), Ok(false)) {
             state.with(|inner| inner.was_written = inner.writers > 0);
             return false;
         }
-        if start.elapsed() >= LINGER {
+        if start.elapsed() >= LINGER || state.with(|inner| inner.mapped_epoch == plan.writer_epoch) {
+            state.with(|inner| inner.mapped_epoch = plan.writer_epoch);
             return true;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(5));
     }
 }
 

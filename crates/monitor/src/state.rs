@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub was_written: bool,
     /// Counts the times the file went from no writers to some.
     pub writer_epoch: u32,
+    /// The epoch whose writers left a mapping behind; 0 for none.
+    pub mapped_epoch: u32,
     /// The epoch that has had its `open_writers` violation; 0 for none.
     pub told_epoch: u32,
 }

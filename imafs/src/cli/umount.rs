@@ -1,0 +1,105 @@
+//! `imafs umount`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::daemon::run_dir::{RunDir, State};
+use crate::daemon::{holders, mounts, socket};
+use crate::failure::chain;
+use crate::fs::Errno;
+use crate::fuse::{self, MountError, Unmount};
+
+use super::{Failure, NO, Outcome};
+
+/// How long the process may take to write its last records after the mount is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Unmount, and wait until the process has written its last records
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  imafs umount /mnt/web
+  imafs umount --lazy /mnt/web
+      take it away now; it ends when its last user does")]
+pub struct UmountArgs {
+    /// Where it is mounted, or its id
+    target: PathBuf,
+
+    /// Detach a mount that is in use
+    #[arg(long, short)]
+    lazy: bool,
+}
+
+pub(super) fn run(args: &UmountArgs) -> Outcome {
+    let run_dir = RunDir::from_environment();
+    let when = if args.lazy { Unmount::WhenUnused } else { Unmount::Now };
+    match run_dir.find(&args.target) {
+        Some(state) if state.is_running() => {
+            let request = if args.lazy { "stop-lazily" } else { "stop" };
+            match socket::ask(&run_dir.socket(&state.ns_id), request) {
+                Ok(Ok(_)) => {}
+                Ok(Err(reason)) if reason == socket::BUSY => return Err(busy(Path::new(&state.target))),
+                // It ended meanwhile, for whatever reason.
+                Ok(Err(_)) | Err(_) if !state.is_running() => {}
+                // It does not answer, or sees another mount than we do: we try ourselves.
+                Ok(Err(_)) | Err(_) => unmount(Path::new(&state.target), when)?,
+            }
+            if args.lazy { Ok(ExitCode::SUCCESS) } else { wait(&state) }
+        }
+        found => {
+            let target = found.as_ref().map_or(args.target.as_path(), |state| Path::new(&state.target));
+            let mounted = mounts::resolve(target)
+                .ok()
+                .filter(|target| mounts::at(target).is_some_and(|mount| mount.kind == "fuse.imafs"));
+            if let Some(target) = &mounted {
+                unmount(target, when)?;
+            }
+            match (&found, mounted) {
+                (Some(state), _) => run_dir.forget(&state.ns_id),
+                (None, Some(_)) => {}
+                (None, None) => return Err(absent(target)),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn absent(target: &Path) -> Failure {
+    Failure::cannot(format!("unmount {}", target.display()), "imafs is not mounted there")
+        .advise("'imafs ps' lists what is running")
+        .with_code(NO)
+}
+
+fn unmount(target: &Path, when: Unmount) -> Result<(), Failure> {
+    match fuse::unmount(target, when) {
+        Ok(()) => Ok(()),
+        Err(MountError::Unmount { source: Errno::BUSY, .. }) => Err(busy(target)),
+        Err(error) => {
+            let advice = "unmounting needs root, in the mount namespace where it was mounted";
+            Err(Failure::new(chain(&error)).advise(advice))
+        }
+    }
+}
+
+fn busy(target: &Path) -> Failure {
+    let failure = Failure::cannot(format!("unmount {}", target.display()), "it is in use").with_code(NO);
+    let holders = holders::of(target, 5).unwrap_or_default();
+    let failure = holders.iter().fold(failure, |failure, holder| failure.advise(holder.to_string()));
+    failure.advise(format!("end them and try again, or detach it: imafs umount --lazy {}", target.display()))
+}
+
+/// Waits for the process to end: only then have all records been written.
+fn wait(state: &State) -> Outcome {
+    let until = Instant::now() + PATIENCE;
+    while state.is_running() {
+        if Instant::now() > until {
+            let reason = format!("it is unmounted, but process {} still writes its records", state.pid);
+            return Err(Failure::cannot(format!("wait for {}", state.target), reason));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(ExitCode::SUCCESS)
+}

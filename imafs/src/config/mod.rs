@@ -1,0 +1,26 @@
+//! What one mount shall do: read from the command line and a profile, checked as a whole, then fixed.
+//!
+//! [`Options`] is what somebody wrote: every option of `imafs mount` once, so that the long flag, the `-o` name, the
+//! profile key, the help text and the JSON schema are one definition. [`MountConfig`] is what was meant: defaults
+//! filled in, paths absolute, contradictions refused. Nothing here mounts, and of the file system only the profile
+//! itself is read.
+
+mod list;
+mod mount_config;
+mod options;
+mod policy_choice;
+mod profile;
+mod schema;
+mod suggest;
+mod values;
+
+pub use mount_config::{InvalidConfig, MountConfig, Problem, Source};
+pub use options::Options;
+pub use policy_choice::{BUILTIN_POLICIES, PolicyChoice};
+pub use profile::{Profile, ProfileError};
+pub use schema::profile_schema;
+pub use suggest::nearest;
+pub use values::{
+    AppraiseMode, AuditFormat, AuditTarget, BankKind, ByteSize, CacheMode, ControlMode, HashName, MmapCheck,
+    NsId, PassthroughMode, Pcr, TemplateName, ValueError, ViolationMode,
+};

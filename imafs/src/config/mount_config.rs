@@ -1,0 +1,418 @@
+//! The fixed configuration of one mount.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use ima::{HashAlgo, PcrIndex, Template};
+
+use super::options::Options;
+use super::policy_choice::PolicyChoice;
+use super::values::{
+    AppraiseMode, AuditFormat, AuditTarget, BankKind, CacheMode, ControlMode, HashName, MmapCheck, NsId,
+    PassthroughMode, ViolationMode,
+};
+
+/// Reads of files up to this size go through the page cache, where the bytes served can be the very bytes that were
+/// hashed. Larger ones are served by passthrough, which costs less per byte.
+const PAGE_CACHE_LIMIT: u64 = 1 << 20;
+
+/// What is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// One directory.
+    Directory(PathBuf),
+    /// An overlay that imafs makes for itself.
+    Overlay {
+        /// Read-only layers, topmost first; at least one.
+        lower: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// The overlay's work directory, on the filesystem of `upper`.
+        work: PathBuf,
+    },
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+            Self::Overlay { lower, upper, work: _ } => {
+                let all: Vec<_> =
+                    std::iter::once(upper).chain(lower).map(|path| path.display().to_string()).collect();
+                write!(f, "overlay:{}", all.join(":"))
+            }
+        }
+    }
+}
+
+/// Everything one mount was asked to be: defaults filled in, paths absolute, no two options at odds.
+#[derive(Debug, Clone)]
+pub struct MountConfig {
+    /// What is served.
+    pub source: Source,
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// The policy that binds.
+    pub policy: PolicyChoice,
+    /// Certificates and directories of them.
+    pub keys: Vec<PathBuf>,
+    /// The appraisal mode.
+    pub appraise: AppraiseMode,
+    /// The default hash algorithm.
+    pub hash: HashAlgo,
+    /// The default template.
+    pub template: Template,
+    /// The default PCR.
+    pub pcr: PcrIndex,
+    /// Hash algorithms of the PCR banks, without repetition; also those that get list files of their own.
+    pub banks: Vec<HashAlgo>,
+    /// Where the PCRs are.
+    pub tpm: BankKind,
+    /// Audit sinks; `None` when none was named.
+    pub audit: Option<Vec<AuditTarget>>,
+    /// Shape of audit records.
+    pub audit_format: AuditFormat,
+    /// Which opens for reading count as mappings.
+    pub mmap_check: MmapCheck,
+    /// Whether others may change the source.
+    pub cache: CacheMode,
+    /// How the control directory appears.
+    pub control: ControlMode,
+    /// Whether the kernel may serve backing files.
+    pub passthrough: PassthroughMode,
+    /// Bytes up to which files are read through the page cache.
+    pub page_cache_limit: u64,
+    /// Threads that hash and verify, at least 1.
+    pub hash_threads: usize,
+    /// How often violations are listed.
+    pub violations: ViolationMode,
+    /// The mount's name on this host.
+    pub ns_id: NsId,
+    /// Put before every recorded path; empty or absolute.
+    pub path_prefix: PathBuf,
+    /// Refuse every change.
+    pub read_only: bool,
+    /// The log of a mount in the background, where one was named.
+    pub log: Option<PathBuf>,
+}
+
+/// One thing wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The option, as it is spelled on the command line without dashes.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do about it.
+    pub next_step: String,
+}
+
+/// All that is wrong with a configuration, at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|p| format!("{}: {}", p.key, p.message)).collect::<Vec<_>>().join("; "))]
+pub struct InvalidConfig(pub Vec<Problem>);
+
+impl MountConfig {
+    /// Checks options as a whole and fills in what they leave open.
+    ///
+    /// Relative paths start at the working directory. `foreground` says whether standard output will stay open.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] with every problem found, not only the first.
+    pub fn resolve(options: Options, foreground: bool) -> Result<Self, InvalidConfig> {
+        let mut problems = Problems::default();
+        let options = absolute(options, &mut problems);
+        let source = source(&options, &mut problems);
+        let target = options.target.clone().unwrap_or_else(|| {
+            problems.add("target", "no target is named", "say where to mount: imafs mount SOURCE TARGET");
+            PathBuf::new()
+        });
+        let policy = match options.policy.as_deref().map(PolicyChoice::from_option) {
+            None => PolicyChoice::Default,
+            Some(Ok(choice)) => choice,
+            Some(Err(message)) => {
+                problems.add("policy", message, "write a path with a slash for a file: ./NAME");
+                PolicyChoice::Default
+            }
+        };
+        check_settings(&options, foreground, &mut problems);
+        // A layer by itself is served as it is.
+        let lone_layer = !options.lower.is_empty() && options.upper.is_none();
+        let read_only = options.read_only.unwrap_or(false) || lone_layer;
+        let ns_id = options.ns_id.clone().or_else(|| default_ns_id(&target));
+        match (source, ns_id) {
+            (Some(source), Some(ns_id)) if problems.0.is_empty() => {
+                complete(options, source, target, policy, ns_id, read_only).ok_or(InvalidConfig(Vec::new()))
+            }
+            (Some(_) | None, Some(_) | None) => Err(InvalidConfig(problems.0)),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: &'static str, message: impl Into<String>, next_step: impl Into<String>) {
+        self.0.push(Problem { key, message: message.into(), next_step: next_step.into() });
+    }
+}
+
+fn absolute(options: Options, problems: &mut Problems) -> Options {
+    match std::env::current_dir() {
+        Ok(here) => options.relative_to(&here),
+        Err(error) => {
+            problems.add("source", format!("the working directory is gone: {error}"), "cd / and try again");
+            options
+        }
+    }
+}
+
+fn source(options: &Options, problems: &mut Problems) -> Option<Source> {
+    let upper = match (&options.upper, &options.work) {
+        (Some(upper), Some(work)) => Some((upper.clone(), work.clone())),
+        (None, None) => None,
+        (Some(_), None) => {
+            problems.add(
+                "upper",
+                "a writable layer needs a work directory",
+                "add --work DIR on its filesystem",
+            );
+            None
+        }
+        (None, Some(_)) => {
+            problems.add(
+                "work",
+                "a work directory belongs to a writable layer",
+                "add --upper DIR or drop --work",
+            );
+            None
+        }
+    };
+    match (&options.source, options.lower.is_empty()) {
+        (Some(source), true) if options.upper.is_none() => Some(Source::Directory(source.clone())),
+        (Some(_), true) => {
+            problems.add(
+                "upper",
+                "layers and a source exclude each other",
+                "write the source as --lower DIR",
+            );
+            None
+        }
+        (Some(_), false) => {
+            problems.add(
+                "lower",
+                "layers and a source exclude each other",
+                "name only the target beside --lower",
+            );
+            None
+        }
+        (None, false) => layers(&options.lower, upper, problems),
+        (None, true) => {
+            problems.add("source", "no source is named", "say what to mount: imafs mount SOURCE TARGET");
+            None
+        }
+    }
+}
+
+fn layers(lower: &[PathBuf], upper: Option<(PathBuf, PathBuf)>, problems: &mut Problems) -> Option<Source> {
+    match (lower, upper) {
+        ([only], None) => Some(Source::Directory(only.clone())),
+        (lower, Some((upper, work))) => Some(Source::Overlay { lower: lower.to_vec(), upper, work }),
+        (_, None) => {
+            let advice = "add --upper DIR and --work DIR, and --read-only to refuse changes";
+            problems.add("lower", "several layers need a writable one above them", advice);
+            None
+        }
+    }
+}
+
+fn check_settings(options: &Options, foreground: bool, problems: &mut Problems) {
+    if !foreground && options.audit.contains(&AuditTarget::Stdout) {
+        problems.add(
+            "audit",
+            "stdout is closed for a mount in the background",
+            "add --foreground or use file:PATH or journal",
+        );
+    }
+    if options.hash_threads.is_some_and(|threads| !(1..=256).contains(&threads)) {
+        problems.add("hash-threads", "a number from 1 to 256 is needed", "leave it out for one per CPU");
+    }
+    if options.tpm == Some(BankKind::None) && !options.bank.is_empty() {
+        problems.add("bank", "there are no banks with tpm none", "drop --bank or use --tpm soft");
+    }
+    if options.read_only == Some(true) && options.appraise == Some(AppraiseMode::Fix) {
+        problems.add(
+            "appraise",
+            "fix writes labels, which read-only forbids",
+            "drop --read-only to label files",
+        );
+    }
+    let prefix = options.path_prefix.as_deref();
+    if prefix.is_some_and(|prefix| !prefix.as_os_str().is_empty() && !prefix.is_absolute()) {
+        problems.add("path-prefix", "paths are recorded from the root, so it begins with '/'", "write /NAME");
+    }
+}
+
+/// Puts the parts together; `None` cannot happen, for the default template exists.
+fn complete(
+    options: Options,
+    source: Source,
+    target: PathBuf,
+    policy: PolicyChoice,
+    ns_id: NsId,
+    read_only: bool,
+) -> Option<MountConfig> {
+    let template = match &options.template {
+        Some(name) => name.template()?,
+        None => Template::lookup("ima-sig")?,
+    };
+    Some(MountConfig {
+        source,
+        target,
+        policy,
+        keys: options.key,
+        appraise: options.appraise.unwrap_or_default(),
+        hash: options.hash.map_or(HashAlgo::Sha256, |name| name.0),
+        template,
+        pcr: options.pcr.map_or(PcrIndex::DEFAULT, |pcr| pcr.0),
+        banks: banks(&options.bank),
+        tpm: options.tpm.unwrap_or_default(),
+        audit: Some(options.audit).filter(|sinks| !sinks.is_empty()),
+        audit_format: options.audit_format.unwrap_or_default(),
+        mmap_check: options.mmap_check.unwrap_or_default(),
+        cache: options.cache.unwrap_or_default(),
+        control: options.control.unwrap_or_default(),
+        passthrough: options.passthrough.unwrap_or_default(),
+        page_cache_limit: options.page_cache_limit.map_or(PAGE_CACHE_LIMIT, |size| size.0),
+        hash_threads: options.hash_threads.map_or_else(default_threads, usize::from),
+        violations: options.violations.unwrap_or_default(),
+        ns_id,
+        path_prefix: options.path_prefix.unwrap_or_default(),
+        read_only,
+        log: options.log,
+    })
+}
+
+fn banks(named: &[HashName]) -> Vec<HashAlgo> {
+    let mut banks = Vec::new();
+    let default = [HashName(HashAlgo::Sha1), HashName(HashAlgo::Sha256)];
+    for HashName(algo) in if named.is_empty() { &default } else { named } {
+        if !banks.contains(algo) {
+            banks.push(*algo);
+        }
+    }
+    banks
+}
+
+/// One thread waits for the disk while another hashes, hence two on a single CPU.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZeroUsize::get).max(2)
+}
+
+/// A stable name from the target: its last component, for people, and eight digits of a hash, to tell namesakes apart.
+fn default_ns_id(target: &Path) -> Option<NsId> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let digest = ima::hash(HashAlgo::Sha256, target.as_os_str().as_bytes()).ok()?;
+    let tail = hex::encode(digest.bytes().get(..4)?);
+    let name = target.file_name().map_or_else(|| "root".into(), |name| name.to_string_lossy());
+    let name: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(32).collect();
+    format!("{}-{tail}", if name.is_empty() { "mount" } else { &name }).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain() -> Options {
+        Options { source: Some("/src".into()), target: Some("/mnt/web".into()), ..Options::default() }
+    }
+
+    fn problems(options: Options) -> Vec<&'static str> {
+        match MountConfig::resolve(options, false) {
+            Ok(_) => Vec::new(),
+            Err(InvalidConfig(problems)) => problems.iter().map(|problem| problem.key).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_open_gets_the_documented_default() {
+        let config = MountConfig::resolve(plain(), false).unwrap();
+        assert_eq!(config.policy, PolicyChoice::Default);
+        assert_eq!(config.appraise, AppraiseMode::Enforce);
+        assert_eq!((config.hash, config.template.name()), (HashAlgo::Sha256, "ima-sig"));
+        assert_eq!(config.banks, [HashAlgo::Sha1, HashAlgo::Sha256]);
+        assert_eq!(config.page_cache_limit, 1 << 20);
+        assert_eq!(config.control, ControlMode::Ro);
+        assert!(!config.read_only);
+        assert!(config.audit.is_none());
+    }
+
+    #[test]
+    fn the_same_target_has_the_same_id_and_namesakes_differ() {
+        let id = |target: &str| {
+            MountConfig::resolve(Options { target: Some(target.into()), ..plain() }, false).unwrap().ns_id
+        };
+        assert_eq!(id("/mnt/web"), id("/mnt/web"));
+        assert_ne!(id("/mnt/web"), id("/srv/web"));
+        assert!(id("/mnt/web").as_str().starts_with("web-"));
+        assert!(id("/").as_str().starts_with("root-"));
+        assert!(id("/mnt/\u{e9}").as_str().starts_with("mount-"));
+    }
+
+    #[test]
+    fn a_layer_by_itself_is_read_only_and_several_need_a_writable_one() {
+        let lone = Options { source: None, lower: vec!["/l1".into()], ..plain() };
+        let config = MountConfig::resolve(lone, false).unwrap();
+        assert_eq!((config.source, config.read_only), (Source::Directory("/l1".into()), true));
+        let layers = Options { source: None, lower: vec!["/l1".into(), "/l2".into()], ..plain() };
+        assert_eq!(problems(layers.clone()), ["lower"]);
+        let writable = Options { upper: Some("/u".into()), work: Some("/w".into()), ..layers };
+        let config = MountConfig::resolve(writable, false).unwrap();
+        assert!(!config.read_only);
+        assert_eq!(config.source.to_string(), "overlay:/u:/l1:/l2");
+    }
+
+    #[test]
+    fn options_at_odds_are_refused_by_name() {
+        let cases: Vec<(Options, &[&str])> = vec![
+            (Options { source: None, ..plain() }, &["source"]),
+            (Options { target: None, ..plain() }, &["target"]),
+            (Options { lower: vec!["/l".into()], ..plain() }, &["lower"]),
+            (Options { upper: Some("/u".into()), ..plain() }, &["upper", "upper"]),
+            (
+                Options { source: None, lower: vec!["/l".into()], upper: Some("/u".into()), ..plain() },
+                &["upper"],
+            ),
+            (
+                Options { source: None, lower: vec!["/l".into()], work: Some("/w".into()), ..plain() },
+                &["work"],
+            ),
+            (Options { policy: Some("exce".into()), ..plain() }, &["policy"]),
+            (Options { audit: vec![AuditTarget::Stdout], ..plain() }, &["audit"]),
+            (Options { hash_threads: Some(0), ..plain() }, &["hash-threads"]),
+            (
+                Options { tpm: Some(BankKind::None), bank: vec![HashName(HashAlgo::Sha1)], ..plain() },
+                &["bank"],
+            ),
+            (Options { read_only: Some(true), appraise: Some(AppraiseMode::Fix), ..plain() }, &["appraise"]),
+            (Options { path_prefix: Some("img".into()), ..plain() }, &["path-prefix"]),
+            (
+                Options { target: None, hash_threads: Some(999), policy: Some("x".into()), ..plain() },
+                &["target", "policy", "hash-threads"],
+            ),
+        ];
+        for (options, keys) in cases {
+            assert_eq!(problems(options.clone()), keys, "{options:?}");
+        }
+        assert_eq!(problems(plain()), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn stdout_is_a_sink_in_the_foreground() {
+        let options = Options { audit: vec![AuditTarget::Stdout], ..plain() };
+        assert!(MountConfig::resolve(options, true).is_ok());
+    }
+}

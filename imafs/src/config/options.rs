@@ -1,0 +1,286 @@
+//! Every option of a mount, once.
+//!
+//! The same struct is the long flags of `imafs mount`, its `-o NAME=VALUE` list, the keys of a profile, and the JSON
+//! schema; its doc comments are the help text and the schema's descriptions. All are optional here: what is not
+//! written anywhere gets its default in [`MountConfig`](super::MountConfig).
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::list::one_or_many;
+use super::policy_choice::is_policy_name;
+use super::values::{
+    AppraiseMode, AuditFormat, AuditTarget, BankKind, ByteSize, CacheMode, ControlMode, HashName, MmapCheck,
+    NsId, PassthroughMode, Pcr, TemplateName, ViolationMode,
+};
+
+/// What somebody asked for, before defaults and checks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[schemars(title = "imafs mount profile")]
+#[command(next_help_heading = "Mount options (each is also a profile key and a name for -o)")]
+pub struct Options {
+    /// Directory whose files are served
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<PathBuf>,
+
+    /// Directory to mount on
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<PathBuf>,
+
+    /// Read-only layers of an overlay, topmost first, instead of a source
+    #[arg(long, value_name = "DIR", value_delimiter = ':', alias = "lowerdir")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub lower: Vec<PathBuf>,
+
+    /// Writable layer of the overlay; one lower layer without it is mounted read-only
+    #[arg(long, value_name = "DIR", alias = "upperdir")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upper: Option<PathBuf>,
+
+    /// Work directory of the overlay, on the filesystem of the writable layer
+    #[arg(long, value_name = "DIR", alias = "workdir")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work: Option<PathBuf>,
+
+    /// Policy: measure, exec, immutable, built-in names joined by '|' (tcb, appraise_tcb), or a file [default: measure]
+    #[arg(long, value_name = "NAME|FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+
+    /// Certificate that signatures may be made by, DER or PEM, or a directory of them (repeatable)
+    #[arg(long, value_name = "FILE|DIR")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<PathBuf>,
+
+    /// What happens when an appraisal does not pass [default: enforce]
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub appraise: Option<AppraiseMode>,
+
+    /// Hash algorithm of labels written and of files that have none [default: sha256]
+    #[arg(long, value_name = "ALGO")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<HashName>,
+
+    /// Template of the measurement list [default: ima-sig]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateName>,
+
+    /// PCR that measurements extend [default: 10]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcr: Option<Pcr>,
+
+    /// Hash algorithms of the PCR banks [default: sha1,sha256]
+    #[arg(long, value_name = "ALGO", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub bank: Vec<HashName>,
+
+    /// Where the PCRs are [default: soft]
+    #[arg(long, value_name = "KIND")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<BankKind>,
+
+    /// Where audit records go: file:PATH, stdout or journal (repeatable) [default: journal, where there is one]
+    #[arg(long, value_name = "SINK")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub audit: Vec<AuditTarget>,
+
+    /// Shape of audit records in files and on stdout [default: json]
+    #[arg(long, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_format: Option<AuditFormat>,
+
+    /// Which opens for reading MMAP_CHECK rules apply to [default: elf]
+    #[arg(long, value_name = "WHICH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mmap_check: Option<MmapCheck>,
+
+    /// Whether others may change the source meanwhile [default: exclusive]
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheMode>,
+
+    /// How the control directory .imafs appears in the mount [default: ro]
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlMode>,
+
+    /// Whether the kernel may read and write backing files by itself [default: auto]
+    #[arg(long, value_name = "MODE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passthrough: Option<PassthroughMode>,
+
+    /// Files up to this size are read through the page cache [default: 1MiB]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page_cache_limit: Option<ByteSize>,
+
+    /// Threads that hash and verify [default: number of CPUs, at least 2]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub hash_threads: Option<u16>,
+
+    /// How often a violation of one file is listed [default: once]
+    #[arg(long, value_name = "WHEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub violations: Option<ViolationMode>,
+
+    /// Name of this mount on this host [default: made from the target]
+    #[arg(long, value_name = "ID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns_id: Option<NsId>,
+
+    /// Put this before every path in lists and records
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_prefix: Option<PathBuf>,
+
+    /// Refuse every change
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+
+    /// Where a mount in the background logs [default: <run dir>/mounts/<ns-id>.log]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
+}
+
+impl Options {
+    /// Lays these options over `under`: where both name one, these win; a list is taken whole from one side.
+    ///
+    /// A source on either side hides the other side's layers and the other way round, so that the command line can
+    /// replace a profile's source by an overlay.
+    #[must_use]
+    pub fn over(self, under: Self) -> Self {
+        let names_layers = |options: &Self| !options.lower.is_empty() || options.upper.is_some();
+        let (hide_layers, hide_source) = (self.source.is_some(), names_layers(&self));
+        let under = Self {
+            source: under.source.filter(|_| !hide_source),
+            lower: if hide_layers { Vec::new() } else { under.lower },
+            upper: under.upper.filter(|_| !hide_layers),
+            work: under.work.filter(|_| !hide_layers),
+            ..under
+        };
+        Self {
+            source: self.source.or(under.source),
+            target: self.target.or(under.target),
+            lower: list_over(self.lower, under.lower),
+            upper: self.upper.or(under.upper),
+            work: self.work.or(under.work),
+            policy: self.policy.or(under.policy),
+            key: list_over(self.key, under.key),
+            appraise: self.appraise.or(under.appraise),
+            hash: self.hash.or(under.hash),
+            template: self.template.or(under.template),
+            pcr: self.pcr.or(under.pcr),
+            bank: list_over(self.bank, under.bank),
+            tpm: self.tpm.or(under.tpm),
+            audit: list_over(self.audit, under.audit),
+            audit_format: self.audit_format.or(under.audit_format),
+            mmap_check: self.mmap_check.or(under.mmap_check),
+            cache: self.cache.or(under.cache),
+            control: self.control.or(under.control),
+            passthrough: self.passthrough.or(under.passthrough),
+            page_cache_limit: self.page_cache_limit.or(under.page_cache_limit),
+            hash_threads: self.hash_threads.or(under.hash_threads),
+            violations: self.violations.or(under.violations),
+            ns_id: self.ns_id.or(under.ns_id),
+            path_prefix: self.path_prefix.or(under.path_prefix),
+            read_only: self.read_only.or(under.read_only),
+            log: self.log.or(under.log),
+        }
+    }
+
+    /// Makes every relative path of these options start at `base`.
+    ///
+    /// A policy is a path when it has a slash in it, or when it is no policy's name and names a file in `base`.
+    #[must_use]
+    pub fn relative_to(mut self, base: &Path) -> Self {
+        let place = |path: &mut PathBuf| *path = base.join(&*path);
+        for single in [&mut self.source, &mut self.target, &mut self.upper, &mut self.work, &mut self.log] {
+            single.iter_mut().for_each(place);
+        }
+        self.lower.iter_mut().chain(&mut self.key).for_each(place);
+        for audit in &mut self.audit {
+            if let AuditTarget::File(path) = audit {
+                place(path);
+            }
+        }
+        if let Some(policy) = &mut self.policy {
+            let beside = base.join(&*policy);
+            if let Some(beside) = beside
+                .to_str()
+                .filter(|_| policy.contains('/') || (!is_policy_name(policy) && beside.is_file()))
+            {
+                beside.clone_into(policy);
+            }
+        }
+        self
+    }
+}
+
+fn list_over<T>(list: Vec<T>, under: Vec<T>) -> Vec<T> {
+    if list.is_empty() { under } else { list }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_wins_over_the_profile_key_by_key() {
+        let line =
+            Options { appraise: Some(AppraiseMode::Log), key: vec!["/a".into()], ..Options::default() };
+        let profile = Options {
+            appraise: Some(AppraiseMode::Enforce),
+            key: vec!["/b".into(), "/c".into()],
+            policy: Some("exec".into()),
+            ..Options::default()
+        };
+        let both = line.over(profile);
+        assert_eq!(both.appraise, Some(AppraiseMode::Log));
+        assert_eq!(both.key, [PathBuf::from("/a")]);
+        assert_eq!(both.policy.as_deref(), Some("exec"));
+    }
+
+    #[test]
+    fn a_source_on_the_command_line_replaces_the_layers_of_the_profile() {
+        let layers = || Options {
+            lower: vec!["/l".into()],
+            upper: Some("/u".into()),
+            work: Some("/w".into()),
+            ..Options::default()
+        };
+        let source = || Options { source: Some("/s".into()), ..Options::default() };
+        let both = source().over(layers());
+        assert_eq!((both.source, both.lower, both.upper, both.work), (Some("/s".into()), vec![], None, None));
+        let both = layers().over(source());
+        assert_eq!((both.source, both.lower), (None, vec![PathBuf::from("/l")]));
+    }
+
+    #[test]
+    fn relative_paths_of_a_profile_start_where_the_profile_is() {
+        let here = tempfile::tempdir().unwrap();
+        std::fs::write(here.path().join("mine"), "").unwrap();
+        let written = |policy: &str| Options {
+            policy: Some(policy.into()),
+            key: vec!["keys/a.der".into(), "/abs".into()],
+            audit: vec![AuditTarget::File("a.json".into()), AuditTarget::Journal],
+            ..Options::default()
+        };
+        let placed = written("mine").relative_to(here.path());
+        assert_eq!(placed.policy, Some(here.path().join("mine").display().to_string()));
+        assert_eq!(placed.key, [here.path().join("keys/a.der"), "/abs".into()]);
+        assert_eq!(placed.audit[0], AuditTarget::File(here.path().join("a.json")));
+        assert_eq!(written("exec").relative_to(here.path()).policy.as_deref(), Some("exec"));
+    }
+}

@@ -1,0 +1,27 @@
+//! The process that serves one mount, from its start to its clean end.
+//!
+//! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `serve` mounts and
+//! waits. Around them: `background` (a child that outlives the command), `run_dir` (which mounts are running),
+//! `socket` (asking a running one), `status` (its facts), `holders` and `mounts` (reading `/proc`).
+//!
+//! A process is multi-threaded as soon as it serves, so it never forks: the background process is this program
+//! started again, which tells its parent when the mount is ready.
+
+mod background;
+mod backing;
+pub mod holders;
+pub mod mounts;
+mod notify;
+mod parts;
+mod preflight;
+pub mod run_dir;
+mod serve;
+mod signals;
+pub mod socket;
+pub mod status;
+mod system;
+
+pub use background::{Readiness, parent, start_in_background};
+pub use parts::{check_policy, policy_failure};
+pub use serve::run;
+pub use system::plain;

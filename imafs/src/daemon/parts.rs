@@ -1,0 +1,317 @@
+//! Building what decides and records from a configuration.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use audit::{Audit, Sink};
+use keyring::{Certificate, Keyring};
+use measure::{List, ListOptions, NoBank, PcrBank, SoftBank};
+use monitor::{BackingFacts, Layer, Monitor};
+use policy::{DEFAULT_SHIPPED, ParseOptions, Policy, PolicyError};
+
+use crate::config::{
+    AppraiseMode, AuditFormat, AuditTarget, BankKind, MmapCheck, MountConfig, PolicyChoice, ViolationMode,
+};
+use crate::failure::{Failure, chain};
+
+use super::system::plain;
+
+/// The ring's name, as in a kernel without `CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY`.
+const RING: &str = "_ima";
+
+/// Endings of the files that are taken from a directory of certificates.
+const CERTIFICATE_ENDINGS: [&str; 5] = ["der", "pem", "crt", "cer", "x509"];
+
+/// What one mount decides and records with.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub policy: Arc<Policy>,
+    pub ring: Arc<Keyring>,
+    pub list: Arc<List>,
+    pub audit: Arc<Audit>,
+}
+
+impl Parts {
+    /// Loads policy and keys, and starts list and audit trail.
+    ///
+    /// `notice` is called with each thing that whoever mounts should know.
+    ///
+    /// # Errors
+    /// The first part that cannot be made, with what to do about it.
+    pub(super) fn build(config: &MountConfig, notice: &mut dyn FnMut(String)) -> Result<Self, Failure> {
+        let policy = load_policy(&config.policy)?;
+        if config.policy == PolicyChoice::Default {
+            notice(format!(
+                "no policy is named: using '{DEFAULT_SHIPPED}', which records and denies nothing"
+            ));
+        }
+        for warning in policy.warnings() {
+            notice(format!("{}: {warning}", config.policy));
+        }
+        let ring = ring(&config.keys, notice)?;
+        if policy.has_appraise() && config.appraise != AppraiseMode::Off && ring.list().is_empty() {
+            notice(
+                "no key is loaded: no signature will be accepted (name certificates with --key)".to_owned(),
+            );
+        }
+        let audit = audit(config, notice)?;
+        let list = list(config)?;
+        Ok(Self {
+            policy: Arc::new(policy),
+            ring: Arc::new(ring),
+            list: Arc::new(list),
+            audit: Arc::new(audit),
+        })
+    }
+
+    /// The monitor of these parts.
+    pub(super) fn monitor(&self, config: &MountConfig, backing: BackingFacts) -> Arc<Monitor> {
+        use std::os::unix::ffi::OsStrExt as _;
+        Monitor::new(monitor::Options {
+            mode: mode(config.appraise),
+            host: Layer { policy: Arc::clone(&self.policy), ring: Arc::clone(&self.ring) },
+            container: None,
+            hash: config.hash,
+            template: config.template.clone(),
+            pcr: config.pcr,
+            mmap_check: match config.mmap_check {
+                MmapCheck::Elf => monitor::MmapCheck::Elf,
+                MmapCheck::All => monitor::MmapCheck::All,
+                MmapCheck::Off => monitor::MmapCheck::Off,
+            },
+            violations: match config.violations {
+                ViolationMode::Once => monitor::ViolationRule::Once,
+                ViolationMode::Each => monitor::ViolationRule::Each,
+            },
+            on_measure_failure: monitor::OnMeasureFailure::Deny,
+            path_prefix: config.path_prefix.as_os_str().as_bytes().to_vec(),
+            backing,
+            list: Arc::clone(&self.list),
+            audit: Arc::clone(&self.audit),
+        })
+    }
+}
+
+fn mode(mode: AppraiseMode) -> monitor::Mode {
+    match mode {
+        AppraiseMode::Enforce => monitor::Mode::Enforce,
+        AppraiseMode::Log => monitor::Mode::Log,
+        AppraiseMode::Fix => monitor::Mode::Fix,
+        AppraiseMode::Off => monitor::Mode::Off,
+    }
+}
+
+/// Loads a policy by name or from its file and says what is wrong with it.
+///
+/// # Errors
+/// When it cannot be read, or a line of it makes no rule.
+pub fn check_policy(choice: &PolicyChoice) -> Result<(), Failure> {
+    load_policy(choice).map(drop)
+}
+
+fn load_policy(choice: &PolicyChoice) -> Result<Policy, Failure> {
+    let shipped = |name: &str| {
+        Policy::shipped(name).ok_or_else(|| Failure::cannot(format!("load policy {name}"), "missing"))
+    };
+    match choice {
+        PolicyChoice::Default => shipped(DEFAULT_SHIPPED),
+        PolicyChoice::Shipped(name) => shipped(name),
+        PolicyChoice::Builtin(names) => Policy::builtin(names).map_err(|error| Failure::caused(&error)),
+        PolicyChoice::File(path) => {
+            let text = fs::read(path).map_err(|error| {
+                Failure::cannot(format!("read policy {}", path.display()), plain(&error))
+                    .advise("name a file, or one of the policies 'imafs mount --help' lists")
+            })?;
+            Policy::parse(&text, &ParseOptions::default()).map_err(|error| policy_failure(path, &error))
+        }
+    }
+}
+
+/// A policy's error with its line and column.
+pub fn policy_failure(path: &Path, error: &PolicyError) -> Failure {
+    Failure::cannot(
+        format!("use policy {}", path.display()),
+        format!("line {}, {}", error.line, error.source),
+    )
+    .advise(format!("after mending it: imafs policy check {}", path.display()))
+}
+
+fn ring(keys: &[PathBuf], notice: &mut dyn FnMut(String)) -> Result<Keyring, Failure> {
+    let ring = Keyring::new(RING);
+    for path in keys {
+        let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+        if !metadata.is_dir() {
+            add(&ring, path, &read(path)?)?;
+            continue;
+        }
+        let before = ring.list().len();
+        for file in certificate_files(path).map_err(|error| unreadable(path, &error))? {
+            add(&ring, &file, &read(&file)?)?;
+        }
+        if ring.list().len() == before {
+            notice(format!("no certificate in {} (*.{})", path.display(), CERTIFICATE_ENDINGS.join(", *.")));
+        }
+    }
+    Ok(ring)
+}
+
+fn certificate_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if CERTIFICATE_ENDINGS.contains(&ending) && path.is_file() {
+            files.push(path);
+        }
+    }
+    // The first of two certificates with the same keyid answers, so the order must not be the directory's.
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::cannot(format!("read key {}", path.display()), plain(error))
+        .advise("name a certificate, or a directory of certificates, with --key")
+}
+
+fn add(ring: &Keyring, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let certificates = Certificate::from_pem_or_der(bytes).map_err(|error| {
+        Failure::cannot(format!("use key {}", path.display()), chain(&error)).advise(
+            "a certificate in DER or PEM is needed (the public half, as 'imafs-sign keygen' makes it)",
+        )
+    })?;
+    for certificate in certificates {
+        // Of two certificates with one keyid the first answers, as in the kernel; the listing shows both.
+        let _added = ring.add(certificate);
+    }
+    Ok(())
+}
+
+fn audit(config: &MountConfig, notice: &mut dyn FnMut(String)) -> Result<Audit, Failure> {
+    let targets = match &config.audit {
+        Some(targets) => targets.clone(),
+        None if Path::new("/run/systemd/journal/socket").exists() => vec![AuditTarget::Journal],
+        None => {
+            notice(
+                "no audit sink is named: the last records are kept in .imafs/audit alone (see --audit)"
+                    .to_owned(),
+            );
+            Vec::new()
+        }
+    };
+    let format = match config.audit_format {
+        AuditFormat::Json => audit::Format::Json,
+        AuditFormat::Kernel => audit::Format::Kernel,
+    };
+    let sinks = targets.iter().map(|target| open_sink(target, format)).collect::<Result<_, _>>()?;
+    Audit::new(audit::Config::new(config.ns_id.as_str()), sinks)
+        .map_err(|error| Failure::cannot("start the audit trail", plain(&error)))
+}
+
+fn open_sink(target: &AuditTarget, format: audit::Format) -> Result<Box<dyn Sink>, Failure> {
+    let spec = match target {
+        AuditTarget::File(path) => audit::SinkSpec::File(path.clone()),
+        AuditTarget::Stdout => audit::SinkSpec::Stdout,
+        AuditTarget::Journal => audit::SinkSpec::Journal,
+    };
+    spec.open(format).map_err(|error| {
+        Failure::cannot(format!("open audit sink {target}"), plain(&error))
+            .advise("make its directory, or name another sink with --audit")
+    })
+}
+
+fn list(config: &MountConfig) -> Result<List, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::cannot("start the measurement list", chain(error));
+    let bank: Arc<dyn PcrBank> = match config.tpm {
+        BankKind::Soft => Arc::new(SoftBank::new(&config.banks).map_err(|error| failed(&error))?),
+        BankKind::None => Arc::new(NoBank),
+    };
+    let options = ListOptions {
+        default_algo: config.hash,
+        pcr: config.pcr,
+        list_algos: config.banks.clone(),
+        ..ListOptions::new(config.template.clone(), bank)
+    };
+    List::new(options).map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Options;
+
+    fn config(change: impl FnOnce(&mut Options)) -> MountConfig {
+        let mut options = Options {
+            source: Some("/s".into()),
+            target: Some("/t".into()),
+            audit: vec![AuditTarget::Stdout],
+            ..Options::default()
+        };
+        change(&mut options);
+        MountConfig::resolve(options, true).unwrap()
+    }
+
+    fn build(config: &MountConfig) -> (Result<Parts, Failure>, Vec<String>) {
+        let mut notices = Vec::new();
+        let parts = Parts::build(config, &mut |notice| notices.push(notice));
+        (parts, notices)
+    }
+
+    #[test]
+    fn a_mount_without_a_policy_says_which_one_it_uses() {
+        let (parts, notices) = build(&config(|_| {}));
+        assert_eq!(parts.unwrap().policy.to_string(), Policy::shipped("measure").unwrap().to_string());
+        assert!(notices[0].starts_with("no policy is named: using 'measure'"), "{notices:?}");
+    }
+
+    #[test]
+    fn a_mount_that_asks_for_signatures_without_a_key_says_so() {
+        let (_, notices) = build(&config(|options| options.policy = Some("exec".into())));
+        assert!(notices.iter().any(|notice| notice.starts_with("no key is loaded")), "{notices:?}");
+        let (_, notices) = build(&config(|options| {
+            options.policy = Some("exec".into());
+            options.appraise = Some(AppraiseMode::Off);
+        }));
+        assert_eq!(notices, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_bad_policy_is_refused_with_line_and_column() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("p");
+        fs::write(&path, "measure func=BPRM_CHECK\nappraise func=BPRM_CHEK\n").unwrap();
+        let (parts, _) = build(&config(|options| options.policy = path.to_str().map(str::to_owned)));
+        let text = parts.unwrap_err().to_string();
+        assert!(text.contains("p: line 2, column 10: \"func=BPRM_CHEK\""), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused_by_name() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("k.der");
+        fs::write(&path, "nonsense").unwrap();
+        for key in [path.clone(), here.path().to_owned()] {
+            let (parts, _) = build(&config(|options| options.key = vec![key]));
+            let text = parts.unwrap_err().to_string();
+            assert!(text.starts_with(&format!("imafs: cannot use key {}", path.display())), "{text}");
+        }
+        let missing = here.path().join("none");
+        let text = build(&config(|options| options.key = vec![missing])).0.unwrap_err().to_string();
+        assert!(text.contains("no such file or directory"), "{text}");
+    }
+
+    #[test]
+    fn a_directory_without_certificates_is_told() {
+        let here = tempfile::tempdir().unwrap();
+        fs::write(here.path().join("README"), "not a certificate").unwrap();
+        let (parts, notices) = build(&config(|options| options.key = vec![here.path().to_owned()]));
+        assert!(parts.is_ok());
+        assert!(notices.iter().any(|notice| notice.starts_with("no certificate in")), "{notices:?}");
+    }
+}

@@ -1,0 +1,323 @@
+//! Mounting, serving and ending: the main thread of the process.
+//!
+//! One thread reads requests, others hash; this one waits for what happens to the mount as a whole: a signal, a
+//! request on the socket, the end of service. So unmounting is never done by two at once.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::config::{CacheMode, ControlMode, MountConfig, PassthroughMode};
+use crate::control::{Access, Control};
+use crate::failure::{Failure, chain};
+use crate::fs::{self, ControlTree, Filesystem, FsOptions};
+use crate::fuse::{self, MountError, MountParams, Unmount};
+
+use super::background::Readiness;
+use super::parts::Parts;
+use super::run_dir::{Registered, RunDir, State, start_time};
+use super::signals::Wish;
+use super::socket::{self, Answers, Conversations};
+use super::status::StatusSource;
+use super::system::{plain, raise_descriptor_limit};
+use super::{backing, holders, mounts, notify, preflight, signals};
+
+/// How long sinks may take to write their last records.
+const LAST_RECORDS: Duration = Duration::from_secs(10);
+
+/// Something that happened to the mount.
+pub(super) enum Event {
+    /// The transport has ended.
+    Ended(io::Result<()>),
+    /// A signal asked for it.
+    Signal(Wish),
+    /// A command asks to unmount; the answer says whether that was possible.
+    Stop { when: Unmount, answer: Sender<Result<(), String>> },
+}
+
+/// Mounts and serves until the mount is gone.
+///
+/// # Errors
+/// What keeps the mount from becoming ready, or a transport that failed.
+pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Failure> {
+    readiness.detach();
+    let run_dir = RunDir::from_environment();
+    preflight::check(&mut config, &run_dir)?;
+    start_log(&readiness);
+    raise_descriptor_limit();
+    let mut notices = Vec::new();
+    let parts = Parts::build(&config, &mut |notice| notices.push(notice))?;
+    // A working directory would keep its filesystem busy for as long as the mount lives.
+    std::env::set_current_dir("/").map_err(|error| Failure::cannot("enter /", plain(&error)))?;
+    let (events, inbox) = unbounded();
+    let from_signals = events.clone();
+    // A send fails only when the main thread has left, and then nobody has to be told.
+    signals::watch(move |wish| drop(from_signals.send(Event::Signal(wish))))
+        .map_err(|error| Failure::cannot("watch for signals", plain(&error)))?;
+    let service = Service::start(config, &run_dir, &parts, events)?;
+    for notice in notices {
+        eprintln!("imafs: {notice}");
+    }
+    let named = service.config.log.is_some();
+    let log = service.config.log.clone().unwrap_or_else(|| run_dir.log(service.config.ns_id.as_str()));
+    readiness.tell(|| open_log(&log, named)).map_err(|error| {
+        Failure::cannot(format!("open log {}", log.display()), plain(&error))
+            .advise("name another with --log")
+    })?;
+    tracing::info!(target: "imafs", "serving {} at {}", service.config.source, service.config.target.display());
+    let ended = service.wait(&inbox, &parts);
+    // Unanswered requests learn that nobody will.
+    drop(inbox);
+    service.conversations.finish();
+    notify::send("STOPPING=1");
+    if !parts.audit.shutdown(LAST_RECORDS) {
+        tracing::error!("an audit sink did not take its last records in time");
+    }
+    match ended {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            tracing::error!("the connection to the kernel failed: {error}");
+            Err(Failure::cannot(format!("go on serving {}", service.config.target.display()), plain(&error)))
+        }
+    }
+}
+
+/// A mount that is being served.
+struct Service {
+    config: MountConfig,
+    /// `major:minor` of our superblock, by which our mount is told from one over it.
+    device: Option<String>,
+    conversations: Conversations,
+    _registered: Registered,
+}
+
+impl Service {
+    fn start(
+        config: MountConfig,
+        run_dir: &RunDir,
+        parts: &Parts,
+        events: Sender<Event>,
+    ) -> Result<Self, Failure> {
+        let tree = backing::open(&config)?;
+        let monitor =
+            parts.monitor(&config, backing::facts(&config.source, std::os::fd::AsFd::as_fd(&tree.root())));
+        let status = Arc::new(StatusSource::new(config.clone(), Arc::clone(&monitor)));
+        let control = control(&config, &monitor, &status);
+        let registered = run_dir.register(&state(&config, &status)).map_err(preflight::register_failure)?;
+        let socket = run_dir.socket(config.ns_id.as_str());
+        let conversations =
+            socket::listen(&socket, Answers::new(Arc::clone(&status), control.clone(), events.clone()))
+                .map_err(|error| Failure::cannot(format!("listen on {}", socket.display()), plain(&error)))?;
+        let shown = control.filter(|_| matches!(config.control, ControlMode::Rw | ControlMode::Ro));
+        let shown = shown.map(|control| control as Arc<dyn ControlTree>);
+        let filesystem = Filesystem::new(tree, monitor, shown, options(&config)).map_err(|errno| {
+            Failure::cannot(format!("read the root of {}", config.source), plain(&io::Error::from(errno)))
+        })?;
+        status.attach(&filesystem);
+        let device = mount(&config, filesystem, events)?;
+        Ok(Self { config, device, conversations, _registered: registered })
+    }
+
+    /// Serves until the transport ends, whatever asked for it.
+    fn wait(&self, inbox: &Receiver<Event>, parts: &Parts) -> io::Result<()> {
+        let mut leaving = false;
+        for event in inbox {
+            match event {
+                Event::Ended(outcome) => {
+                    tracing::info!(target: "imafs", "unmounted after {} measurements", parts.list.count());
+                    if outcome.is_err() {
+                        self.clear();
+                    }
+                    return outcome;
+                }
+                Event::Signal(Wish::Reopen) => parts.audit.reopen(),
+                Event::Signal(Wish::Stop) if leaving => {
+                    tracing::warn!("asked twice: leaving while the mount is in use");
+                    return Ok(());
+                }
+                Event::Signal(Wish::Stop) => {
+                    leaving = true;
+                    if !self.leave() {
+                        return Ok(());
+                    }
+                }
+                Event::Stop { when, answer } => {
+                    // The command that asked may have gone.
+                    drop(answer.send(self.unmount(when).map_err(|error| reason(&error))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmounts because a signal said so: busy or not, nothing new may begin. `false` when there is nothing to wait
+    /// for, because the mount has been moved or covered.
+    fn leave(&self) -> bool {
+        let target = self.config.target.display();
+        if !self.is_ours() {
+            tracing::warn!("something else is mounted on {target} now, or nothing: leaving");
+            return false;
+        }
+        let Err(error) = self.unmount(Unmount::Now) else { return true };
+        tracing::warn!("{}; it ends with its last user: {}", chain(&error), busy(&self.config.target));
+        match self.unmount(Unmount::WhenUnused) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!("{}", chain(&error));
+                false
+            }
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        mounts::at(&self.config.target).is_some_and(|mount| Some(mount.device) == self.device)
+    }
+
+    fn unmount(&self, when: Unmount) -> Result<(), MountError> {
+        if self.is_ours() {
+            return fuse::unmount(&self.config.target, when);
+        }
+        Err(MountError::Unmount { path: self.config.target.clone(), source: fs::Errno::INVAL })
+    }
+
+    /// Removes a mount whose service has failed, so that it does not stand there dead.
+    fn clear(&self) {
+        if self.is_ours() {
+            // The failure itself is what is reported.
+            drop(fuse::unmount(&self.config.target, Unmount::WhenUnused));
+        }
+    }
+}
+
+/// Mounts and waits for the first answer, so that a mount that is reported ready is ready. Gives the superblock's
+/// device number.
+fn mount(
+    config: &MountConfig,
+    filesystem: Arc<Filesystem>,
+    events: Sender<Event>,
+) -> Result<Option<String>, Failure> {
+    let failed = |error: MountError| {
+        let advice = match &error {
+            MountError::Device(_) => "in a container pass the device: --device /dev/fuse",
+            MountError::Mount { source: fs::Errno::PERM, .. } => "mounting needs CAP_SYS_ADMIN",
+            MountError::Mount { .. }
+            | MountError::Target { .. }
+            | MountError::NotDirectory { .. }
+            | MountError::Unmount { .. } => "the kernel log may say more: dmesg | tail",
+        };
+        Failure::caused(&error).advise(advice)
+    };
+    let params = MountParams {
+        fsname: config.source.to_string(),
+        subtype: "imafs".to_owned(),
+        read_only: config.read_only,
+    };
+    let connection = fuse::mount(&config.target, &params).map_err(failed)?;
+    let device = mounts::at(&config.target).map(|mount| mount.device);
+    let reader = move || {
+        let ended = fuse::serve(connection, &filesystem);
+        // The main thread waits for this alone when it has not left yet.
+        drop(events.send(Event::Ended(ended)));
+    };
+    let started = std::thread::Builder::new().name("imafs-reader".to_owned()).spawn(reader);
+    let first = started.and_then(|_| std::fs::metadata(&config.target));
+    first.map(|_| device).map_err(|error| {
+        // It is the first answer's failure that is told.
+        drop(fuse::unmount(&config.target, Unmount::WhenUnused));
+        Failure::cannot(format!("mount on {}", config.target.display()), plain(&error))
+            .advise("the kernel log may say more: dmesg | tail")
+    })
+}
+
+fn options(config: &MountConfig) -> FsOptions {
+    FsOptions {
+        cache: match config.cache {
+            CacheMode::Exclusive => fs::CacheMode::Exclusive,
+            CacheMode::Shared => fs::CacheMode::Shared,
+        },
+        passthrough: config.passthrough == PassthroughMode::Auto,
+        page_cache_limit: config.page_cache_limit,
+        hash_threads: config.hash_threads,
+        read_only: config.read_only,
+    }
+}
+
+fn control(
+    config: &MountConfig,
+    monitor: &Arc<monitor::Monitor>,
+    status: &Arc<StatusSource>,
+) -> Option<Arc<Control>> {
+    let access = match config.control {
+        ControlMode::Rw => Access::ReadWrite,
+        ControlMode::Ro | ControlMode::Host => Access::ReadOnly,
+        ControlMode::None => return None,
+    };
+    let facts = Arc::clone(status);
+    let facts = Box::new(move || facts.facts_inside());
+    Some(Arc::new(Control::new(Arc::clone(monitor), config.ns_id.as_str(), access, facts)))
+}
+
+fn state(config: &MountConfig, status: &StatusSource) -> State {
+    let pid = std::process::id();
+    State {
+        ns_id: config.ns_id.to_string(),
+        pid,
+        start_time: start_time(pid).unwrap_or(0),
+        source: config.source.to_string(),
+        target: config.target.to_string_lossy().into_owned(),
+        policy: config.policy.to_string(),
+        appraise: config.appraise.to_string(),
+        since: status.since(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Why an unmount failed, for the command that asked.
+fn reason(error: &MountError) -> String {
+    match error {
+        MountError::Unmount { source: fs::Errno::BUSY, .. } => socket::BUSY.to_owned(),
+        MountError::Unmount { .. }
+        | MountError::Device(_)
+        | MountError::Target { .. }
+        | MountError::NotDirectory { .. }
+        | MountError::Mount { .. } => chain(error),
+    }
+}
+
+/// Some who keep a mount busy, in one line.
+fn busy(target: &Path) -> String {
+    let holders = holders::of(target, 4).unwrap_or_default();
+    let named: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    if named.is_empty() { "nobody that can be seen from here".to_owned() } else { named.join(", ") }
+}
+
+/// Opens the log: one that was named is continued, the default one, which lies in memory, begins anew.
+fn open_log(path: &Path, named: bool) -> io::Result<File> {
+    let log = File::options().create(true).append(true).mode(0o600).open(path)?;
+    if !named {
+        log.set_len(0)?;
+    }
+    Ok(log)
+}
+
+fn start_log(readiness: &Readiness) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("IMAFS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let on_terminal = matches!(readiness, Readiness::Supervisor) && io::stderr().is_terminal();
+    let colour = on_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A second subscriber is refused; the first one stays.
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(colour)
+            .with_target(false)
+            .try_init(),
+    );
+}

@@ -1,0 +1,140 @@
+//! Asking a running mount: a socket in the run directory, for root alone.
+//!
+//! One request per connection: a line, `status`, `show PATH`, `stop` or `stop-lazily`. The answer is a line, `ok` or
+//! `error REASON`, and after `ok` the payload up to the end of the connection. This works whatever the control
+//! directory shows to the container.
+
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::RwLock;
+
+use crate::control::Control;
+use crate::fuse::Unmount;
+
+use super::serve::Event;
+use super::status::StatusSource;
+
+/// The reason given when a mount is in use.
+pub const BUSY: &str = "busy";
+
+/// How long one side waits for the other's next bytes. An unmount flushes, which takes its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the end of the process waits for an answer that is being written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What answers requests.
+#[derive(Debug)]
+pub(super) struct Answers {
+    status: Arc<StatusSource>,
+    control: Option<Arc<Control>>,
+    events: Sender<Event>,
+}
+
+impl Answers {
+    pub(super) fn new(
+        status: Arc<StatusSource>,
+        control: Option<Arc<Control>>,
+        events: Sender<Event>,
+    ) -> Self {
+        Self { status, control, events }
+    }
+
+    fn answer(&self, request: &str) -> Result<Vec<u8>, String> {
+        match request.split_once(' ').unwrap_or((request, "")) {
+            ("status", "") => Ok(self.status.facts().to_string().into_bytes()),
+            ("show", path) => {
+                let control = self.control.as_ref().ok_or("this mount has no control directory")?;
+                control.read_path(path).map_err(|errno| super::plain(&io::Error::from(errno)))
+            }
+            ("stop", "") => self.stop(Unmount::Now),
+            ("stop-lazily", "") => self.stop(Unmount::WhenUnused),
+            _ => Err(format!("unknown request '{request}'")),
+        }
+    }
+
+    fn stop(&self, when: Unmount) -> Result<Vec<u8>, String> {
+        let (answer, outcome) = bounded(1);
+        let gone = "the mount is ending already".to_owned();
+        self.events.send(Event::Stop { when, answer }).map_err(|_| gone.clone())?;
+        outcome.recv().map_err(|_| gone)?.map(|()| Vec::new())
+    }
+}
+
+/// Conversations under way: each holds this lock for reading.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Conversations(Arc<RwLock<()>>);
+
+impl Conversations {
+    /// Waits a moment for answers that are being written, so that who asked for the end is told of it.
+    pub(super) fn finish(&self) {
+        if self.0.try_write_for(LAST_WORDS).is_none() {
+            tracing::debug!("a conversation on the socket was cut short");
+        }
+    }
+}
+
+/// Answers on the socket at `path` from a thread of its own, for as long as the process lives.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub(super) fn listen(path: &Path, answers: Answers) -> io::Result<Conversations> {
+    let conversations = Conversations::default();
+    let ours = conversations.clone();
+    let listener = UnixListener::bind(path)?;
+    // The directory is closed to others; this holds where somebody has opened it.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let serve = move || {
+        for connection in listener.incoming() {
+            let _under_way = ours.0.read();
+            if let Err(error) = connection.and_then(|connection| converse(&connection, &answers)) {
+                tracing::debug!("a conversation on the socket failed: {error}");
+            }
+        }
+    };
+    std::thread::Builder::new().name("imafs-socket".to_owned()).spawn(serve)?;
+    Ok(conversations)
+}
+
+fn converse(connection: &UnixStream, answers: &Answers) -> io::Result<()> {
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    let mut request = String::new();
+    // The longest request names a path of the control directory.
+    BufReader::new(connection.take(1024)).read_line(&mut request)?;
+    let answer = match answers.answer(request.trim_end_matches('\n')) {
+        Ok(payload) => [b"ok\n", payload.as_slice()].concat(),
+        Err(reason) => format!("error {reason}\n").into_bytes(),
+    };
+    let mut connection = connection;
+    connection.write_all(&answer)
+}
+
+/// Asks the mount behind a socket; the inner error is its own refusal.
+///
+/// # Errors
+/// When nobody answers there.
+pub fn ask(path: &Path, request: &str) -> io::Result<Result<Vec<u8>, String>> {
+    let mut connection = UnixStream::connect(path)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    writeln!(connection, "{request}")?;
+    let mut answer = BufReader::new(connection);
+    let mut first = String::new();
+    answer.read_line(&mut first)?;
+    match first.trim_end().split_once(' ').unwrap_or((first.trim_end(), "")) {
+        ("ok", "") => {
+            let mut payload = Vec::new();
+            answer.read_to_end(&mut payload)?;
+            Ok(Ok(payload))
+        }
+        ("error", reason) => Ok(Err(reason.to_owned())),
+        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended without an answer")),
+    }
+}

@@ -1,0 +1,161 @@
+//! The live facts of a mount, as one JSON object.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use audit::Audit;
+use monitor::Monitor;
+
+use crate::config::{MountConfig, PolicyChoice};
+use crate::fs::Filesystem;
+
+/// Where the facts come from. The filesystem is attached once it exists, for it holds the control directory that
+/// shows them.
+#[derive(Debug)]
+pub struct StatusSource {
+    config: MountConfig,
+    monitor: Arc<Monitor>,
+    started: Instant,
+    since: u64,
+    filesystem: OnceLock<Weak<Filesystem>>,
+}
+
+impl StatusSource {
+    /// The facts of a mount that begins now.
+    pub fn new(config: MountConfig, monitor: Arc<Monitor>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Self { config, monitor, started: Instant::now(), since, filesystem: OnceLock::new() }
+    }
+
+    /// Seconds since the epoch at which the mount began.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// Makes the filesystem's facts part of the status.
+    pub fn attach(&self, filesystem: &Arc<Filesystem>) {
+        // A mount has one filesystem; a second would be a mistake of ours and the first one stays.
+        drop(self.filesystem.set(Arc::downgrade(filesystem)));
+    }
+
+    /// The facts as they are now.
+    pub fn facts(&self) -> Value {
+        let mut facts = Map::new();
+        facts.extend(self.identity());
+        facts.extend(self.decisions());
+        facts.extend(self.records());
+        facts.extend(self.service());
+        Value::Object(facts)
+    }
+
+    /// The facts that the container may know: nothing of the host's paths and processes.
+    pub fn facts_inside(&self) -> Value {
+        let mut facts = object(self.facts());
+        if matches!(self.config.policy, PolicyChoice::File(_)) {
+            facts.insert("policy".to_owned(), Value::String("custom".to_owned()));
+        }
+        for of_the_host in ["pid", "source", "target", "audit-sinks"] {
+            facts.remove(of_the_host);
+        }
+        Value::Object(facts)
+    }
+
+    fn identity(&self) -> Map<String, Value> {
+        let config = &self.config;
+        object(json!({
+            "ns-id": config.ns_id.as_str(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime": self.started.elapsed().as_secs(),
+            "since": self.since,
+            "source": config.source.to_string(),
+            "target": config.target.to_string_lossy(),
+            "read-only": config.read_only,
+        }))
+    }
+
+    fn decisions(&self) -> Map<String, Value> {
+        let options = self.monitor.options();
+        let keys = options.host.ring.list();
+        let ids: Vec<String> = keys.iter().map(|key| key.keyid().to_string()).collect();
+        object(json!({
+            "policy": self.config.policy.to_string(),
+            "rules": options.host.policy.rules().len(),
+            "appraise": self.config.appraise,
+            "hash": options.hash.name(),
+            "keys": ids,
+            "mmap-check": self.config.mmap_check,
+            "violation-mode": self.config.violations,
+            "denials": self.monitor.denials(),
+        }))
+    }
+
+    fn records(&self) -> Map<String, Value> {
+        let list = &self.monitor.options().list;
+        let sinks: Vec<Value> = self.monitor.options().audit.sinks().into_iter().map(sink).collect();
+        object(json!({
+            "template": list.template().name(),
+            "pcr": list.pcr().value(),
+            "pcrs": self.pcrs(),
+            "measurements": list.count(),
+            "violations": list.violations(),
+            "audit-records": records(&self.monitor.options().audit),
+            "audit-dropped": self.monitor.options().audit.dropped(),
+            "audit-sinks": sinks,
+        }))
+    }
+
+    /// The values of the default PCR, by bank.
+    fn pcrs(&self) -> Map<String, Value> {
+        let list = &self.monitor.options().list;
+        let bank = list.bank();
+        let value = |algo| bank.read(list.pcr(), algo).ok().flatten();
+        let values = bank.algos().into_iter().filter_map(|algo| Some((algo.name().to_owned(), value(algo)?)));
+        values.map(|(name, digest)| (name, Value::String(digest.to_hex()))).collect()
+    }
+
+    fn service(&self) -> Map<String, Value> {
+        let config = &self.config;
+        let mut facts = object(json!({
+            "cache": config.cache,
+            "control": config.control,
+            "page-cache-limit": config.page_cache_limit,
+            "hash-threads": config.hash_threads,
+        }));
+        let Some(filesystem) = self.filesystem.get().and_then(Weak::upgrade) else { return facts };
+        let (cached, lent) = filesystem.opened();
+        facts.extend(object(json!({
+            "inodes": filesystem.records(),
+            "descriptors-cached": filesystem.cached_descriptors(),
+            "file-handles": filesystem.backing().has_handles(),
+            "passthrough": filesystem.lends(),
+            "opens-cached": cached,
+            "opens-passthrough": lent,
+        })));
+        if let Some(kernel) = filesystem.negotiated() {
+            facts.extend(object(json!({
+                "fuse-abi": format!("{}.{}", kernel.abi.0, kernel.abi.1),
+                "max-write": kernel.max_write,
+                "fuse-features": kernel.features,
+            })));
+        }
+        facts
+    }
+}
+
+fn records(audit: &Audit) -> u64 {
+    audit.read_from(u64::MAX).next.saturating_sub(1)
+}
+
+fn sink(sink: audit::SinkStatus) -> Value {
+    json!({ "name": sink.name, "written": sink.written, "dropped": sink.dropped })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
+}

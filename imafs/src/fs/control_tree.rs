@@ -1,0 +1,63 @@
+//! The seam to the control directory: a small tree of generated files that appears as `/.imafs`.
+
+use rustix::fs::FileType;
+
+use super::{Attr, Caller, Errno};
+
+/// A number in the control tree; 0 is its root directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ControlIno(pub u64);
+
+impl ControlIno {
+    /// The control directory itself.
+    pub const ROOT: Self = Self(0);
+}
+
+/// What the filesystem asks of the control directory. Its files hold nothing of the container's, so they are
+/// opened without a grant, and they are answered in a way that cannot carry a backing file.
+pub trait ControlTree: Send + Sync {
+    /// The entry `name` of the directory `parent`.
+    fn lookup(&self, parent: ControlIno, name: &[u8]) -> Option<ControlIno>;
+
+    /// Attributes; `Attr::ino` is what `stat(2)` shows.
+    ///
+    /// # Errors
+    /// [`Errno::NOENT`] or [`Errno::STALE`] when there is no such inode any more.
+    fn attr(&self, ino: ControlIno) -> Result<Attr, Errno>;
+
+    /// The entries of a directory, without `.` and `..`.
+    fn readdir(&self, ino: ControlIno) -> Vec<(ControlIno, FileType, Vec<u8>)>;
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// [`Errno::INVAL`] for anything else.
+    fn readlink(&self, ino: ControlIno) -> Result<Vec<u8>, Errno>;
+
+    /// Opens a file; the handle names this open in the calls below.
+    ///
+    /// # Errors
+    /// What `open(2)` is to return.
+    fn open(&self, ino: ControlIno, flags: i32, caller: &Caller) -> Result<u64, Errno>;
+
+    /// Reads from an open file; fewer bytes than asked for mean the end, for now.
+    ///
+    /// # Errors
+    /// What `read(2)` is to return.
+    fn read(&self, fh: u64, offset: u64, size: u32) -> Result<Vec<u8>, Errno>;
+
+    /// Writes to an open file.
+    ///
+    /// # Errors
+    /// What `write(2)` is to return.
+    fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno>;
+
+    /// Commits what was written; the answer of `close(2)`.
+    ///
+    /// # Errors
+    /// What `close(2)` is to return.
+    fn flush(&self, fh: u64) -> Result<(), Errno>;
+
+    /// Ends an open.
+    fn release(&self, fh: u64);
+}

@@ -1,0 +1,153 @@
+//! Extended attributes, POSIX ACLs among them.
+//!
+//! `security.ima` and `security.evm` are the monitor's: it is asked before they are set and told after. A read of
+//! `security.ima` waits for queued work of the inode, which may be about to renew it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use monitor::{Access, Change};
+use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
+
+use super::data::Reply;
+use super::node::Node;
+use super::{Caller, Errno, Filesystem, Ino};
+
+const IMA: &str = "security.ima";
+
+/// Hidden from callers that are not root, as the kernel hides it from those without `CAP_SYS_ADMIN`.
+const TRUSTED: &[u8] = b"trusted.";
+
+/// The answer to a request for a value or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum XattrAnswer {
+    /// The size was asked for, in bytes.
+    Size(u32),
+    /// The value, or the names each ended by a zero byte.
+    Data(Vec<u8>),
+}
+
+impl Filesystem {
+    /// Reads an attribute; a `size` of 0 asks for its size only.
+    ///
+    /// Errors are `ENODATA` when there is none and `ERANGE` when it is longer than `size`.
+    pub fn getxattr(self: &Arc<Self>, ino: Ino, name: &OsStr, size: u32, reply: Reply<XattrAnswer>) {
+        if ino.control().is_some() {
+            return reply(Err(Errno::OPNOTSUPP));
+        }
+        if name == IMA && self.checks.is_busy(ino) {
+            let (fs, name) = (Arc::clone(self), name.to_owned());
+            return self.checks.submit(ino, move || reply(fs.value(ino, &name, size)));
+        }
+        reply(self.value(ino, name, size));
+    }
+
+    /// Lists the names of attributes; a `size` of 0 asks for the size of the list only.
+    ///
+    /// # Errors
+    /// [`Errno::RANGE`] when the list is longer than `size`.
+    pub fn listxattr(&self, caller: &Caller, ino: Ino, size: u32) -> Result<XattrAnswer, Errno> {
+        if ino.control().is_some() {
+            return answer(Vec::new(), size);
+        }
+        let link = self.table.find(ino)?.link()?;
+        let mut names = whole(|buffer| listxattr(link.path(), buffer))?;
+        if caller.uid != 0 {
+            names = names
+                .split_inclusive(|byte| *byte == 0)
+                .filter(|name| !name.starts_with(TRUSTED))
+                .collect::<Vec<_>>()
+                .concat();
+        }
+        answer(names, size)
+    }
+
+    /// Sets an attribute. `flags` are those of `setxattr(2)`.
+    ///
+    /// # Errors
+    /// The monitor's refusal, or what the backing filesystem gives.
+    pub fn setxattr(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+    ) -> Result<(), Errno> {
+        let node = self.node_for_label(caller, ino, name, Some(value))?;
+        let flags = XattrFlags::from_bits(flags.cast_unsigned()).ok_or(Errno::INVAL)?;
+        setxattr(node.link()?.path(), name, value, flags)?;
+        if name == IMA {
+            self.monitor.changed(node.as_ref(), Change::Label(value.first().copied()));
+        }
+        Ok(())
+    }
+
+    /// Removes an attribute.
+    ///
+    /// # Errors
+    /// The monitor's refusal, or what the backing filesystem gives.
+    pub fn removexattr(&self, caller: &Caller, ino: Ino, name: &OsStr) -> Result<(), Errno> {
+        let node = self.node_for_label(caller, ino, name, None)?;
+        removexattr(node.link()?.path(), name)?;
+        if name == IMA {
+            self.monitor.changed(node.as_ref(), Change::Label(None));
+        }
+        Ok(())
+    }
+
+    /// The record whose attribute is to change, if the monitor lets it.
+    fn node_for_label(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        name: &OsStr,
+        value: Option<&[u8]>,
+    ) -> Result<Arc<Node>, Errno> {
+        if ino.control().is_some() {
+            return Err(Errno::PERM);
+        }
+        self.refuse_if_read_only()?;
+        let node = self.table.find(ino)?;
+        if name.as_bytes().starts_with(b"security.") {
+            let access =
+                Access { tid: caller.tid, fsuid: caller.uid, fsgid: caller.gid, flags: 0, created: false };
+            self.monitor.check_label(node.as_ref(), &access, name, value).map_err(|denial| denial.errno())?;
+        }
+        Ok(node)
+    }
+
+    fn value(&self, ino: Ino, name: &OsStr, size: u32) -> Result<XattrAnswer, Errno> {
+        let link = self.table.find(ino)?.link()?;
+        answer(whole(|buffer| getxattr(link.path(), name, buffer))?, size)
+    }
+}
+
+/// Reads a value or list of unknown length.
+fn whole(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    /// Most values and lists fit.
+    const FIRST: usize = 1024;
+    /// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`, include/uapi/linux/limits.h.
+    const LONGEST: usize = 65_536;
+    let mut buffer = vec![0; FIRST];
+    let length = match read(&mut buffer) {
+        Err(Errno::RANGE) => {
+            buffer = vec![0; LONGEST];
+            read(&mut buffer)
+        }
+        other => other,
+    }?;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+/// The answer in the form that `size` asks for.
+fn answer(value: Vec<u8>, size: u32) -> Result<XattrAnswer, Errno> {
+    let length = u32::try_from(value.len()).map_err(|_| Errno::RANGE)?;
+    match size {
+        0 => Ok(XattrAnswer::Size(length)),
+        room if length <= room => Ok(XattrAnswer::Data(value)),
+        _ => Err(Errno::RANGE),
+    }
+}

@@ -1,0 +1,175 @@
+//! Modes, owners, sizes, times, extended attributes, flags.
+
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+
+use rustix::fs::{
+    AtFlags, CWD, Timespec, Timestamps, XattrFlags, getxattr, lgetxattr, lsetxattr, setxattr, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::common::{ALL, LENDING, Rig, can_mount, shell};
+
+/// Everything `stat(2)` shows that must be the source's.
+fn shown(path: &std::path::Path) -> [i64; 12] {
+    let meta = fs::symlink_metadata(path).unwrap();
+    [
+        meta.ino() as i64,
+        meta.mode().into(),
+        meta.nlink() as i64,
+        meta.uid().into(),
+        meta.gid().into(),
+        meta.size() as i64,
+        meta.atime(),
+        meta.atime_nsec(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    ]
+}
+
+#[test]
+fn attributes_set_through_the_mount_are_those_of_the_source() {
+    if !can_mount() {
+        return;
+    }
+    for setting in ALL {
+        let rig = Rig::new(setting);
+        let (file, under) = (rig.at("file"), rig.under("file"));
+        fs::write(&file, b"hello").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o6751)).unwrap();
+        assert_eq!(shown(&file), shown(&under), "{setting:?}");
+        assert_eq!(fs::metadata(&under).unwrap().mode() & 0o7777, 0o6751);
+        chown(&file, Some(12), Some(34)).unwrap();
+        assert_eq!(shown(&file), shown(&under));
+        // The kernel drops the set-id bits when the owner changes.
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o751);
+        for seconds in [0, 1, -1, -1_000_000_000, 4_000_000_000] {
+            let time = Timespec { tv_sec: seconds, tv_nsec: 123_456_789 };
+            let times = Timestamps { last_access: time, last_modification: time };
+            utimensat(CWD, &file, &times, AtFlags::empty()).unwrap();
+            assert_eq!(shown(&file), shown(&under), "{seconds}");
+            let meta = fs::metadata(&under).unwrap();
+            assert_eq!((meta.mtime(), meta.mtime_nsec()), (seconds, 123_456_789));
+        }
+        File::options().write(true).open(&file).unwrap().set_len(3).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"hel");
+        assert_eq!(shown(&file), shown(&under));
+        symlink("nowhere", rig.at("link")).unwrap();
+        lchown(rig.at("link"), Some(5), Some(6)).unwrap();
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
+            last_modification: Timespec { tv_sec: 2, tv_nsec: 0 },
+        };
+        utimensat(CWD, rig.at("link"), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        assert_eq!(shown(&rig.at("link")), shown(&rig.under("link")));
+    }
+}
+
+#[test]
+fn extended_attributes_go_through_on_every_kind_of_file() {
+    if !can_mount() {
+        return;
+    }
+    for setting in ALL {
+        let rig = Rig::new(setting);
+        fs::write(rig.at("file"), b"").unwrap();
+        fs::create_dir(rig.at("dir")).unwrap();
+        symlink("nowhere", rig.at("link")).unwrap();
+        for name in ["file", "dir"] {
+            let path = rig.at(name);
+            let long = vec![b'x'; 3000];
+            setxattr(&path, "user.a", b"value", XattrFlags::CREATE).unwrap();
+            setxattr(&path, "user.long", &long, XattrFlags::empty()).unwrap();
+            assert_eq!(setxattr(&path, "user.a", b"", XattrFlags::CREATE), Err(Errno::EXIST));
+            assert_eq!(setxattr(&path, "user.b", b"", XattrFlags::REPLACE), Err(Errno::NODATA));
+            let mut buffer = vec![0; 4096];
+            assert_eq!(getxattr(rig.under(name), "user.a", &mut buffer[..]), Ok(5));
+            assert_eq!(getxattr(&path, "user.long", &mut buffer[..]), Ok(3000));
+            assert_eq!(getxattr(&path, "user.long", &mut buffer[..100]), Err(Errno::RANGE));
+            assert_eq!(getxattr(&path, "user.none", &mut buffer[..]), Err(Errno::NODATA));
+            let length = rustix::fs::listxattr(&path, &mut buffer[..]).unwrap();
+            assert_eq!(&buffer[..length], b"user.a\0user.long\0");
+            rustix::fs::removexattr(&path, "user.a").unwrap();
+            assert_eq!(rustix::fs::removexattr(&path, "user.a"), Err(Errno::NODATA));
+        }
+        lsetxattr(rig.at("link"), "trusted.t", b"on the link", XattrFlags::empty()).unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(lgetxattr(rig.under("link"), "trusted.t", &mut buffer[..]), Ok(11));
+        setxattr(rig.at("file"), "security.ima", b"\x01aaaaaaaaaaaaaaaaaaaa", XattrFlags::empty()).unwrap();
+        assert_eq!(getxattr(rig.under("file"), "security.ima", &mut buffer[..]), Ok(21));
+        assert_eq!(setxattr(rig.at("file"), "security.evm", b"\x02", XattrFlags::empty()), Err(Errno::PERM));
+    }
+}
+
+#[test]
+fn set_id_bits_and_capabilities_drop_when_an_unprivileged_user_writes() {
+    if !can_mount() {
+        return;
+    }
+    for setting in ALL {
+        let rig = Rig::new(setting);
+        let who = ["--reuid=1234", "--regid=1234", "--clear-groups"];
+        for (name, act) in
+            [("write", "echo x >> write"), ("truncate", ": > truncate"), ("shrink", "truncate -s 1 shrink")]
+        {
+            fs::write(rig.at(name), b"content").unwrap();
+            fs::set_permissions(rig.at(name), fs::Permissions::from_mode(0o6777)).unwrap();
+            crate::common::shell_as(&rig.target, &who, act);
+            assert_eq!(fs::metadata(rig.under(name)).unwrap().mode() & 0o7777, 0o777, "{name} {setting:?}");
+            assert_eq!(fs::metadata(rig.at(name)).unwrap().mode() & 0o7777, 0o777, "{name}");
+        }
+    }
+}
+
+#[test]
+fn statfs_is_that_of_the_source() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(LENDING);
+    let (shown, real) =
+        (rustix::fs::statvfs(&rig.target).unwrap(), rustix::fs::statvfs(&rig.source).unwrap());
+    assert_eq!((shown.f_blocks, shown.f_files, shown.f_bsize), (real.f_blocks, real.f_files, real.f_bsize));
+    assert_eq!((shown.f_namemax, shown.f_frsize), (real.f_namemax, real.f_frsize));
+}
+
+#[test]
+fn inode_flags_go_through_and_other_ioctls_do_not() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(LENDING);
+    fs::write(rig.at("file"), b"x").unwrap();
+    fs::create_dir(rig.at("dir")).unwrap();
+    shell(&rig.target, "chattr +d file && lsattr -d file dir");
+    let shown = shell(&rig.target, "lsattr -d file dir");
+    assert_eq!(shown, shell(&rig.source, "lsattr -d file dir"));
+    assert!(shown.lines().next().unwrap().split(' ').next().unwrap().contains('d'), "{shown}");
+    shell(&rig.target, "chattr +i file");
+    assert_eq!(fs::write(rig.at("file"), b"y").unwrap_err().raw_os_error(), Some(libc::EPERM));
+    shell(&rig.target, "chattr -i file");
+    fs::write(rig.at("file"), b"y").unwrap();
+}
+
+#[test]
+fn names_need_not_be_text() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(LENDING);
+    for name in [&b"\xff\xfe\x80"[..], b"new\nline", &[b'n'; 255], b" ", b"\\x", b"-"] {
+        let name = std::ffi::OsStr::from_bytes(name);
+        fs::write(rig.target.join(name), b"x").unwrap();
+        assert_eq!(fs::read(rig.source.join(name)).unwrap(), b"x");
+        let listed: Vec<_> =
+            fs::read_dir(&rig.target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(listed.iter().any(|found| found == name), "{name:?}");
+        fs::remove_file(rig.target.join(name)).unwrap();
+    }
+    let long = std::ffi::OsString::from("n".repeat(256));
+    let error = fs::write(rig.target.join(&long), b"x").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
+}

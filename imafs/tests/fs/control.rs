@@ -1,0 +1,153 @@
+//! Where the control directory appears, and that the container cannot touch it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::{Arc, Mutex};
+
+use imafs::fs::{Attr, Caller, ControlIno, ControlTree, Errno};
+use rustix::fs::FileType;
+
+use crate::common::{ALL, LENDING, Rig, can_mount, shell};
+
+/// A tree of one file, `word`, and one link to it; what is written is taken over at close.
+#[derive(Default)]
+struct Words {
+    committed: Mutex<Vec<u8>>,
+    staged: Mutex<Vec<u8>>,
+}
+
+const WORD: ControlIno = ControlIno(1);
+const LINK: ControlIno = ControlIno(2);
+
+impl ControlTree for Words {
+    fn lookup(&self, parent: ControlIno, name: &[u8]) -> Option<ControlIno> {
+        match (parent, name) {
+            (ControlIno::ROOT, b"word") => Some(WORD),
+            (ControlIno::ROOT, b"link") => Some(LINK),
+            _ => None,
+        }
+    }
+
+    fn attr(&self, ino: ControlIno) -> Result<Attr, Errno> {
+        let mode = match ino {
+            ControlIno::ROOT => 0o040_555,
+            WORD => 0o100_600,
+            LINK => 0o120_777,
+            _ => return Err(Errno::NOENT),
+        };
+        let zero = (0, 0);
+        Ok(Attr {
+            ino: 1000 + ino.0,
+            size: 0,
+            blocks: 0,
+            atime: zero,
+            mtime: zero,
+            ctime: zero,
+            mode,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 4096,
+        })
+    }
+
+    fn readdir(&self, _ino: ControlIno) -> Vec<(ControlIno, FileType, Vec<u8>)> {
+        vec![(WORD, FileType::RegularFile, b"word".to_vec()), (LINK, FileType::Symlink, b"link".to_vec())]
+    }
+
+    fn readlink(&self, _ino: ControlIno) -> Result<Vec<u8>, Errno> {
+        Ok(b"word".to_vec())
+    }
+
+    fn open(&self, _ino: ControlIno, _flags: i32, caller: &Caller) -> Result<u64, Errno> {
+        assert_eq!(caller.uid, 0);
+        self.staged.lock().unwrap().clear();
+        Ok(7)
+    }
+
+    fn read(&self, fh: u64, offset: u64, size: u32) -> Result<Vec<u8>, Errno> {
+        assert_eq!(fh, 7);
+        let word = self.committed.lock().unwrap();
+        Ok(word.iter().copied().skip(offset as usize).take(size as usize).collect())
+    }
+
+    fn write(&self, _fh: u64, _offset: u64, data: &[u8]) -> Result<u32, Errno> {
+        if data.starts_with(b"bad") {
+            return Err(Errno::INVAL);
+        }
+        self.staged.lock().unwrap().extend_from_slice(data);
+        Ok(data.len() as u32)
+    }
+
+    fn flush(&self, _fh: u64) -> Result<(), Errno> {
+        let staged = std::mem::take(&mut *self.staged.lock().unwrap());
+        if !staged.is_empty() {
+            *self.committed.lock().unwrap() = staged;
+        }
+        Ok(())
+    }
+
+    fn release(&self, _fh: u64) {}
+}
+
+#[test]
+fn the_control_directory_is_found_by_name_but_not_listed() {
+    if !can_mount() {
+        return;
+    }
+    for setting in ALL {
+        let rig = Rig::with_control(setting, Arc::new(Words::default()));
+        fs::write(rig.under(".imafs"), b"a file of that name beneath").unwrap();
+        assert_eq!(fs::read_dir(&rig.target).unwrap().count(), 0, "{setting:?}");
+        assert_eq!(shell(&rig.at(".imafs"), "ls -A"), "link\nword\n");
+        assert_eq!(shell(&rig.at(".imafs"), "ls -A; ls -i word").lines().last().unwrap(), "1001 word");
+        shell(&rig.target, "echo hello > .imafs/word; test \"$(cat .imafs/link)\" = hello");
+        shell(&rig.target, "echo changed > .imafs/word; test \"$(cat .imafs/word)\" = changed");
+        let mut file = File::options().write(true).open(rig.at(".imafs/word")).unwrap();
+        assert_eq!(file.write_all(b"bad").unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        drop(file);
+        assert_eq!(fs::read_to_string(rig.at(".imafs/word")).unwrap(), "changed\n");
+        assert_eq!(fs::read(rig.at(".imafs/none")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(fs::metadata(rig.at(".imafs/word")).unwrap().ino(), 1001);
+    }
+}
+
+#[test]
+fn nothing_in_the_container_removes_renames_or_replaces_it() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::with_control(LENDING, Arc::new(Words::default()));
+    fs::write(rig.at("file"), b"x").unwrap();
+    let denied = |result: std::io::Result<()>| {
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
+    };
+    denied(fs::remove_dir(rig.at(".imafs")));
+    denied(fs::remove_file(rig.at(".imafs/word")));
+    denied(fs::rename(rig.at(".imafs"), rig.at("elsewhere")));
+    denied(fs::rename(rig.at(".imafs/word"), rig.at(".imafs/other")));
+    denied(fs::create_dir(rig.at(".imafs/new")));
+    denied(fs::hard_link(rig.at(".imafs/word"), rig.at("linked")));
+    denied(fs::hard_link(rig.at("file"), rig.at(".imafs/linked")));
+    denied(fs::rename(rig.at("file"), rig.at(".imafs/file")));
+    denied(fs::set_permissions(rig.at(".imafs/word"), fs::Permissions::from_mode(0o666)));
+    denied(File::create(rig.at(".imafs/new")).map(drop));
+    // In a directory other than the root the name means nothing.
+    fs::create_dir(rig.at("dir")).unwrap();
+    fs::write(rig.at("dir/.imafs"), b"plain").unwrap();
+    fs::remove_file(rig.at("dir/.imafs")).unwrap();
+}
+
+#[test]
+fn without_a_control_directory_the_name_is_like_any_other() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(LENDING);
+    fs::write(rig.at(".imafs"), b"mine").unwrap();
+    assert_eq!(fs::read(rig.under(".imafs")).unwrap(), b"mine");
+    assert_eq!(fs::read_dir(&rig.target).unwrap().count(), 1);
+    fs::remove_file(rig.at(".imafs")).unwrap();
+}
