@@ -12,6 +12,9 @@ use rustix::io::Errno;
 /// changed again within one tick is hashed once more rather than believed.
 const TIMESTAMP_GRAIN: Duration = Duration::from_millis(20);
 
+/// The same where the filesystem keeps whole seconds only, as ext4 does with inodes of 128 bytes.
+const WHOLE_SECONDS_GRAIN: Duration = Duration::from_secs(2);
+
 /// Identifies one state of one file's content.
 ///
 /// Two equal versions mean the same inode with the same size and the same change and modification times, to
@@ -63,7 +66,9 @@ impl ContentVersion {
             return true;
         };
         let changed = SystemTime::UNIX_EPOCH + Duration::new(secs, nanos);
-        now.duration_since(changed).is_ok_and(|age| age > TIMESTAMP_GRAIN)
+        // A finer timestamp is a whole second once in a blue moon, and then one more look at the file costs little.
+        let grain = if nanos == 0 { WHOLE_SECONDS_GRAIN } else { TIMESTAMP_GRAIN };
+        now.duration_since(changed).is_ok_and(|age| age > grain)
     }
 }
 
@@ -145,6 +150,16 @@ mod tests {
         assert!(!version.is_settled_at(now));
         assert!(version.is_settled_at(now + 2 * TIMESTAMP_GRAIN));
         assert!(!version.is_settled_at(now - Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_change_stamped_with_a_whole_second_settles_only_when_the_next_one_cannot_share_it() {
+        let at =
+            |nanos| ContentVersion { dev: 0, ino: 0, size: 0, mtime: (1000, nanos), ctime: (1000, nanos) };
+        let later = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000 + millis);
+        assert!(!at(0).is_settled_at(later(999)));
+        assert!(at(0).is_settled_at(later(2001)));
+        assert!(at(1).is_settled_at(later(999)));
     }
 
     #[test]

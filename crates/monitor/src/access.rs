@@ -1,6 +1,7 @@
 //! One access: who opens, and how.
 
 use policy::Mask;
+use rustix::fs::OFlags;
 
 /// The open flag by which the kernel marks an open for execution (`__FMODE_EXEC`, include/linux/fs.h).
 pub const FMODE_EXEC: i32 = 0x20;
@@ -9,7 +10,8 @@ const O_ACCMODE: i32 = 0o3;
 const O_WRONLY: i32 = 0o1;
 const O_TRUNC: i32 = 0o1000;
 const O_APPEND: i32 = 0o2000;
-const O_DIRECT: i32 = 0o40000;
+/// The one flag here whose value differs between architectures.
+const O_DIRECT: i32 = OFlags::DIRECT.bits().cast_signed();
 
 /// One open as the filesystem received it.
 #[derive(Debug, Clone, Copy)]

@@ -5,22 +5,24 @@
 //! thread's counting can have changed it.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
-use std::time::{Duration, Instant};
+use std::cell::{Cell, OnceCell};
+use std::time::SystemTime;
 
-use appraise::{ContentVersion, Requirement, Status, collect, judge, write_label};
+use appraise::{ContentVersion, Status, StoredLabel, collect, judge, write_label};
 use audit::RecordType;
 use ima::{Digest, FileAttrs, HashAlgo, LabelType};
 use measure::MeasureError;
-use policy::{Actions, AppraiseClass, Decision, RuleFlags};
+use policy::{Actions, AppraiseClass, Decision, Func, RuleFlags};
 
 use crate::denial::Denial;
 use crate::evidence::{Evidence, gather};
 use crate::kind::Kind;
-use crate::monitor::{Monitor, is_strict, wants_relabel};
+use crate::monitor::{Monitor, asks_signature, is_strict, requirement};
 use crate::options::{Layer, Mode, OnMeasureFailure};
 use crate::plan::{Hooks, Plan};
 use crate::records::{self, Event};
+use crate::release;
+use crate::state::Inner;
 use crate::violation;
 
 /// One access being checked.
@@ -29,7 +31,12 @@ pub(crate) struct Check<'a> {
     pub plan: &'a Plan,
     /// Writers are left that the counts do not show: a mapping outlived its open.
     mapped_writers: bool,
+    /// Whether any hook wants the content itself looked at, whatever is remembered of it; until the hooks are known
+    /// one may.
+    strict: Cell<bool>,
     evidence: OnceCell<Evidence>,
+    /// The label that fix mode has written since the evidence was gathered; later hooks judge by it.
+    fixed: OnceCell<StoredLabel>,
     name: OnceCell<Vec<u8>>,
 }
 
@@ -42,14 +49,17 @@ struct Judged<'a> {
 
 impl<'a> Check<'a> {
     pub fn new(monitor: &'a Monitor, plan: &'a Plan) -> Self {
-        let mapped_writers = mapped_writers(plan);
-        Self { monitor, plan, mapped_writers, evidence: OnceCell::new(), name: OnceCell::new() }
+        let mapped_writers = mapped_writers(monitor, plan);
+        let (strict, evidence, fixed) = (Cell::new(true), OnceCell::new(), OnceCell::new());
+        Self { monitor, plan, mapped_writers, strict, evidence, fixed, name: OnceCell::new() }
     }
 
     /// Decides; gives the content version that the decision is about.
     pub fn decide(&self) -> Result<ContentVersion, Denial> {
+        self.nobody_starts_it()?;
         let kind = self.kind()?;
         let hooks = self.hooks(kind.as_ref())?;
+        self.prepare(&hooks);
         self.violations(&hooks)?;
         for hook in hooks.iter() {
             for (index, (layer, decision)) in self.monitor.layers().zip(&hook.decisions).enumerate() {
@@ -59,12 +69,33 @@ impl<'a> Check<'a> {
             }
         }
         self.plan.object.state().with(|inner| {
-            if self.plan.access.is_write() && wants_relabel(&hooks) {
+            if self.plan.access.is_write() && self.monitor.wants_relabel(&hooks) {
                 inner.relabel = true;
             }
         });
         self.monitor.note_interpreter(self.plan, kind.as_ref());
         Ok(self.evidence.get().map_or(self.plan.facts.version, |evidence| evidence.version))
+    }
+
+    /// Notes what the hooks say of the whole access, before the first of them acts.
+    fn prepare(&self, hooks: &Hooks) {
+        // Read before any key is used: what passes under older keys is then not taken for newer.
+        let generation = self.monitor.generation();
+        let decisions = || hooks.iter().flat_map(|hook| hook.decisions.iter().flatten());
+        self.plan.object.state().with(|inner| {
+            inner.enter_generation(generation);
+            // One look at the content serves all hooks, so it is the one that the strictest of them wants.
+            self.strict.set(decisions().any(|decision| is_strict(inner, decision)));
+            if !self.plan.access.created {
+                return;
+            }
+            for hook in hooks.iter().filter(|hook| hook.func == Func::FileCheck) {
+                for (layer, decision) in hook.decisions.iter().enumerate() {
+                    let appraises = |decision: &Decision| decision.actions.contains(Actions::APPRAISE);
+                    inner.set_new(layer, decision.as_ref().is_some_and(appraises));
+                }
+            }
+        });
     }
 
     /// What kind of file it is, when that tells which hooks it passes.
@@ -74,15 +105,18 @@ impl<'a> Check<'a> {
         }
         let version = self.plan.facts.version;
         let object = &self.plan.object;
-        let known = object
-            .state()
-            .with(|inner| inner.kind.as_ref().filter(|(at, _)| *at == version).map(|(_, kind)| kind.clone()));
+        let writers = self.plan.writers_before.max(u32::from(self.mapped_writers));
+        let known = object.state().with(|inner| inner.kind_at(&version, writers).cloned());
         if known.is_some() {
             return Ok(known);
         }
+        let started = SystemTime::now();
         let found = object.read_fd().and_then(|fd| Ok(Kind::of(fd)?));
         let kind = found.map_err(|error| self.uncollected(None, &error))?;
-        object.state().with(|inner| inner.kind = Some((version, kind.clone())));
+        // As with digests: remembered only where another change is sure to give another version.
+        if writers == 0 && version.is_settled_at(started) {
+            object.state().with(|inner| inner.kind = Some((version, kind.clone())));
+        }
         Ok(Some(kind))
     }
 
@@ -117,15 +151,11 @@ impl<'a> Check<'a> {
     fn at_layer(&self, judged: &Judged<'_>) -> Result<(), Denial> {
         let decision = judged.decision;
         let actions = decision.actions;
-        let state = self.plan.object.state();
-        let generation = self.monitor.generation();
-        state.with(|inner| inner.enter_generation(generation));
-        if actions.contains(Actions::HASH) {
+        if actions.contains(Actions::HASH) && self.monitor.keeps_labels(judged.index) {
             self.note_hash_rule();
         }
         let left = if actions.intersects(Actions::MEASURE | Actions::APPRAISE | Actions::AUDIT) {
-            let strict = state.with(|inner| is_strict(inner, decision));
-            let evidence = self.evidence(strict).map_err(|error| self.collection_failed(judged, &error));
+            let evidence = self.evidence().map_err(|error| self.collection_failed(judged, &error));
             match evidence {
                 Ok(evidence) => self.act(judged, evidence),
                 Err(outcome) => outcome,
@@ -174,9 +204,11 @@ impl<'a> Check<'a> {
         };
         match added {
             Ok(_) => {
-                if evidence.collected.is_some() {
-                    state.with(|inner| inner.set_measured(pcr));
-                }
+                state.with(|inner| {
+                    if evidence.collected.is_some() && evidence.moment == inner.moment() {
+                        inner.set_measured(pcr);
+                    }
+                });
                 Ok(())
             }
             Err(denial) => self.tolerated(denial),
@@ -185,55 +217,70 @@ impl<'a> Check<'a> {
 
     fn appraise(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
         let decision = judged.decision;
-        let class = decision.appraise_class;
+        let (class, required) = (decision.appraise_class, requirement(decision));
         let state = self.plan.object.state();
-        let (new, passed) = state
-            .with(|inner| (inner.new, inner.has_passed(judged.index, class) && !is_strict(inner, decision)));
-        if passed && decision.algos.is_none() {
-            return Ok(());
-        }
+        let new = state.with(|inner| inner.is_new(judged.index));
         let subject = appraise::Subject {
-            label: evidence.label.as_ref(),
+            label: self.fixed.get().map_or(evidence.label.as_ref(), Ok),
             digest: &evidence.digest,
             size: evidence.size,
             new,
         };
-        let verdict = judge(&subject, requirement(decision), &judged.layer.ring);
+        let verdict = judge(&subject, required, &judged.layer.ring);
         if let Some(cause) = verdict.cause {
             let event =
                 Event::new(RecordType::IntegrityData, "appraise_data", cause.as_str()).res(verdict.res);
             self.record(&event.digest(evidence.digest).of(judged.layer, decision));
         }
-        let fixed = !verdict.status.allows() && self.fix(evidence);
+        let fixed = !verdict.status.allows() && self.fix(judged, evidence);
         let status = if fixed { Status::Pass } else { verdict.status };
         state.with(|inner| {
-            if let Some(signed) = verdict.signed {
+            let current = evidence.moment == inner.moment();
+            if let Some(signed) = verdict.signed.filter(|_| current) {
                 inner.signed = signed;
             }
-            inner.set_status(judged.index, class, status, !fixed && verdict.cause.is_none());
+            let remember = current && !fixed && verdict.cause.is_none();
+            inner.set_status(judged.index, class, required, status, remember);
         });
         if !status.allows() {
             return self.refused(verdict.cause.map_or("failed", appraise::Cause::as_str));
         }
-        self.no_mapped_writers(judged)?;
+        self.nobody_writes_it(judged)?;
         self.algorithm_allowed(judged, evidence)
     }
 
     /// Content that passed can still be changed through a writable mapping that is left. What is to be run, mapped
-    /// or signed is not served then (the kernel's `mmapped_writers`, for mappings).
-    fn no_mapped_writers(&self, judged: &Judged<'_>) -> Result<(), Denial> {
+    /// or signed is not served then (the kernel's `mmapped_writers`, for mappings); what is to be run not under any
+    /// writer: the kernel would let the program start if the last one closed after this check.
+    fn nobody_writes_it(&self, judged: &Judged<'_>) -> Result<(), Denial> {
         let decision = judged.decision;
         let state = self.plan.object.state();
         let matters = match decision.appraise_class {
             AppraiseClass::Mmap | AppraiseClass::Bprm | AppraiseClass::Creds => true,
-            AppraiseClass::File | AppraiseClass::Read => state.with(|inner| is_strict(inner, decision)),
+            AppraiseClass::File | AppraiseClass::Read => state.with(|inner| asks_signature(inner, decision)),
         };
-        if !self.mapped_writers || !matters {
+        let started = self.plan.access.is_exec();
+        let written = self.mapped_writers || (started && writers_standing(self.plan) > 0);
+        if !written || !matters {
             return Ok(());
         }
         let cause = "mmapped_writers";
         self.record(&Event::new(RecordType::IntegrityData, "mmap_file", cause).of(judged.layer, decision));
-        self.refused(cause)
+        self.refused_as(if started { Denial::busy(cause) } else { Denial::open(cause) })
+    }
+
+    /// Between the check of a program and its start the kernel does not yet keep writers away; a moment later it
+    /// does so itself, with the same answer. A mount that refuses nothing leaves it to the kernel.
+    fn nobody_starts_it(&self) -> Result<(), Denial> {
+        let guarded = self.monitor.uses.appraise && self.monitor.options.mode == Mode::Enforce;
+        let before = self.plan.access.is_write() && self.plan.executors_before > 0;
+        // One that has been refused meanwhile is not started.
+        if !guarded || !before || self.plan.object.state().with(|inner| inner.executors == 0) {
+            return Ok(());
+        }
+        let cause = "open_for_execution";
+        self.record(&Event::new(RecordType::IntegrityData, "appraise_data", cause));
+        Err(Denial::busy(cause))
     }
 
     /// `appraise_algos`: looked at after a pass, and each time, not only the first.
@@ -248,14 +295,18 @@ impl<'a> Check<'a> {
     }
 
     /// Fix mode: writes the hash label that is missing or wrong. A signature is never replaced.
-    fn fix(&self, evidence: &Evidence) -> bool {
-        if self.monitor.options.mode != Mode::Fix {
+    fn fix(&self, judged: &Judged<'_>, evidence: &Evidence) -> bool {
+        if self.monitor.options.mode != Mode::Fix || !self.monitor.keeps_labels(judged.index) {
             return false;
         }
         let signed =
             evidence.label_bytes().and_then(ima::label_type).is_some_and(|kind| kind == LabelType::Signature);
         let label = ima::encode_digest(&evidence.digest);
-        !signed && self.plan.object.stat_fd().is_ok_and(|fd| write_label(fd, &label).is_ok())
+        let written = !signed && self.plan.object.stat_fd().is_ok_and(|fd| write_label(fd, &label).is_ok());
+        if written {
+            self.fixed.get_or_init(|| StoredLabel::Value(label));
+        }
+        written
     }
 
     /// `O_DIRECT` leaves nothing to appraise: denied unless the rule permits it.
@@ -287,7 +338,7 @@ impl<'a> Check<'a> {
         if !judged.decision.actions.contains(Actions::APPRAISE) || !access.is_write() {
             return Ok(());
         }
-        if !self.plan.object.state().with(|inner| inner.signed && !inner.new) {
+        if !self.plan.object.state().with(|inner| inner.signed && !inner.is_new(judged.index)) {
             return Ok(());
         }
         let cause = "signed-file-immutable";
@@ -312,7 +363,7 @@ impl<'a> Check<'a> {
     }
 
     /// Label and digest of this access, gathered once.
-    fn evidence(&self, strict: bool) -> Result<&Evidence, std::io::Error> {
+    fn evidence(&self) -> Result<&Evidence, std::io::Error> {
         if let Some(evidence) = self.evidence.get() {
             return Ok(evidence);
         }
@@ -321,10 +372,9 @@ impl<'a> Check<'a> {
         let evidence = if self.plan.access.is_direct() {
             Evidence::of_direct_io(object, self.plan.facts.version, options.hash)?
         } else {
-            let remembered = |version: &ContentVersion, algo| {
+            let remembered = |version: &ContentVersion, label: Option<&[u8]>, algo| {
                 object.state().with(|inner| {
-                    let stands =
-                        inner.stands(version, self.plan.writers_before, strict) && !self.mapped_writers;
+                    let stands = self.stands(inner, version, label);
                     inner.collected.filter(|collected| stands && collected.digest.algo() == algo)
                 })
             };
@@ -332,15 +382,26 @@ impl<'a> Check<'a> {
             if let Some(collected) = evidence.collected.as_mut().filter(|_| self.mapped_writers) {
                 collected.stable = false;
             }
-            self.adopt(&evidence, strict);
+            self.adopt(&evidence);
             evidence
         };
         Ok(self.evidence.get_or_init(|| evidence))
     }
 
+    /// Whether the remembered digest may stand for this version of the content under this label.
+    fn stands(&self, inner: &Inner, version: &ContentVersion, label: Option<&[u8]>) -> bool {
+        let signed = label.and_then(ima::label_type).is_some_and(is_signature);
+        let strict = self.strict.get() || signed;
+        if !self.mapped_writers {
+            return inner.stands(version, self.plan.writers_before, strict);
+        }
+        // A mapping is a writer; one whose file will be labelled anew is treated as such.
+        inner.relabel && inner.stands(version, 1, strict)
+    }
+
     /// The content's digest by the algorithm that a rule lists digests of.
     fn digest_by(&self, algo: HashAlgo) -> Result<Digest, std::io::Error> {
-        let evidence = self.evidence(true)?;
+        let evidence = self.evidence()?;
         if evidence.digest.algo() == algo && evidence.collected.is_some() {
             return Ok(evidence.digest);
         }
@@ -349,10 +410,10 @@ impl<'a> Check<'a> {
     }
 
     /// Puts newly collected evidence into the inode's record; what was remembered anyway stays as it is.
-    fn adopt(&self, evidence: &Evidence, strict: bool) {
+    fn adopt(&self, evidence: &Evidence) {
         let Some(collected) = evidence.collected else { return };
         self.plan.object.state().with(|inner| {
-            let stands = inner.stands(&collected.version, self.plan.writers_before, strict)
+            let stands = self.stands(inner, &collected.version, evidence.label_bytes())
                 && inner.collected.is_some_and(|old| old.digest == collected.digest);
             if !stands {
                 inner.adopt(collected);
@@ -381,8 +442,12 @@ impl<'a> Check<'a> {
 
     /// What a refusal comes to in this mount's mode.
     fn refused(&self, cause: &'static str) -> Result<(), Denial> {
+        self.refused_as(Denial::open(cause))
+    }
+
+    fn refused_as(&self, denial: Denial) -> Result<(), Denial> {
         match self.monitor.options.mode {
-            Mode::Enforce => Err(Denial::open(cause)),
+            Mode::Enforce => Err(denial),
             Mode::Log | Mode::Fix | Mode::Off => Ok(()),
         }
     }
@@ -439,41 +504,39 @@ impl<'a> Check<'a> {
     }
 }
 
-/// How long a writer that has just closed may still hold the backing file. The kernel drops it in the closing task,
-/// after it has sent RELEASE; a task that is not scheduled in between holds on for as long.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// Whether writers are left though no open for writing stands.
-///
-/// Those that are just leaving are waited for. Once waiting was in vain it was a mapping, and the same writers'
-/// epoch is not waited for again.
-fn mapped_writers(plan: &Plan) -> bool {
-    let state = plan.object.state();
-    if plan.writers_before > 0 || !state.with(|inner| inner.was_written) {
-        return false;
-    }
-    let start = Instant::now();
-    let mut pause = Duration::from_micros(50);
-    loop {
-        if matches!(plan.object.is_written(), Ok(false)) {
-            state.with(|inner| inner.was_written = inner.writers > 0);
-            return false;
-        }
-        if start.elapsed() >= LINGER || state.with(|inner| inner.mapped_epoch == plan.writer_epoch) {
-            state.with(|inner| inner.mapped_epoch = plan.writer_epoch);
-            return true;
-        }
-        std::thread::sleep(pause);
-        pause = (2 * pause).min(Duration::from_millis(5));
-    }
+/// Opens for writing that stood when this access came and still do.
+fn writers_standing(plan: &Plan) -> u32 {
+    plan.writers_before.min(plan.object.state().with(|inner| inner.writers))
 }
 
-fn requirement(decision: &Decision) -> Requirement {
-    if decision.flags.contains(RuleFlags::VERITY) {
-        Requirement::VeritySignature
-    } else if decision.flags.contains(RuleFlags::SIGNATURE_REQUIRED) {
-        Requirement::Signature
-    } else {
-        Requirement::AnyLabel
+/// Whether writers are left though no open for writing stands. When there are none any more, the label is redone
+/// that was not while there were.
+fn mapped_writers(monitor: &Monitor, plan: &Plan) -> bool {
+    let object = plan.object.as_ref();
+    let standing = if plan.access.is_exec() { writers_standing(plan) } else { plan.writers_before };
+    if standing > 0 || !object.state().with(|inner| inner.was_written) {
+        return false;
+    }
+    if release::writers_left(object, plan.writer_epoch) {
+        return true;
+    }
+    let owed = object.state().with(|inner| {
+        inner.was_written = inner.writers > 0;
+        inner.relabel && plan.writers_before == 0
+    });
+    if owed {
+        release::after_writing(monitor, object);
+    }
+    false
+}
+
+fn is_signature(kind: LabelType) -> bool {
+    match kind {
+        LabelType::Signature | LabelType::VeritySignature => true,
+        LabelType::Digest
+        | LabelType::DigestNg
+        | LabelType::Hmac
+        | LabelType::PortableSignature
+        | LabelType::Other(_) => false,
     }
 }

@@ -16,6 +16,12 @@ impl Denial {
         Self { errno: Errno::ACCESS, cause }
     }
 
+    /// A refused open of a program that is being written, or for writing of one that is being started: `ETXTBSY`,
+    /// which the kernel itself answers when it sees both, and which programs know to try again after.
+    pub(crate) fn busy(cause: &'static str) -> Self {
+        Self { errno: Errno::TXTBSY, cause }
+    }
+
     /// A refused change of a label.
     pub(crate) fn label(errno: Errno, cause: &'static str) -> Self {
         Self { errno, cause }

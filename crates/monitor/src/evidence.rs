@@ -6,6 +6,7 @@ use appraise::{
 use ima::{Digest, HashAlgo};
 
 use crate::object::Object;
+use crate::state::Moment;
 
 /// How often label and content are read again when the file changes between the two.
 const ATTEMPTS: usize = 3;
@@ -19,6 +20,8 @@ pub(crate) struct Evidence {
     pub size: u64,
     /// Whether it may be remembered, and counts as collected at all. False for what `O_DIRECT` leaves: zeros.
     pub collected: Option<Collected>,
+    /// When it was gathered; a label set since then is not the one that was read.
+    pub moment: Moment,
 }
 
 impl Evidence {
@@ -33,8 +36,10 @@ impl Evidence {
         version: ContentVersion,
         algo: HashAlgo,
     ) -> std::io::Result<Self> {
+        let moment = object.state().with(|inner| inner.moment());
         let label = read_label(object.stat_fd()?);
-        Ok(Self { label, digest: Digest::zero(algo), version, size: version.size(), collected: None })
+        let digest = Digest::zero(algo);
+        Ok(Self { label, digest, version, size: version.size(), collected: None, moment })
     }
 }
 
@@ -49,29 +54,31 @@ pub(crate) enum EvidenceError {
 
 /// Gathers label and digest of one version; `remembered` may spare the reading.
 ///
-/// `remembered` gives a digest known to be that of a version under an algorithm.
+/// `remembered` gives a digest that may stand for a version of a file with this label under an algorithm.
 ///
 /// # Errors
 /// [`EvidenceError`]; the check cannot be made.
 pub(crate) fn gather(
     object: &dyn Object,
     default: HashAlgo,
-    remembered: impl Fn(&ContentVersion, HashAlgo) -> Option<Collected>,
+    remembered: impl Fn(&ContentVersion, Option<&[u8]>, HashAlgo) -> Option<Collected>,
 ) -> Result<Evidence, EvidenceError> {
     let fd = object.stat_fd().map_err(EvidenceError::Unreachable)?;
     let mut attempt = 0;
     loop {
         attempt += 1;
+        let moment = object.state().with(|inner| inner.moment());
         let before = facts(&fd).map_err(|errno| EvidenceError::Unreachable(errno.into()))?.version;
         let label = read_label(&fd);
-        let algo = ima::collection_algo(label.as_ref().ok().and_then(StoredLabel::value), default);
-        let collected = match remembered(&before, algo) {
-            Some(collected) => collected,
-            None => {
-                let content = object.read_fd().map_err(EvidenceError::Unreachable)?;
-                collect(content, algo).map_err(EvidenceError::Collect)?
-            }
-        };
+        let value = label.as_ref().ok().and_then(StoredLabel::value);
+        let algo = ima::collection_algo(value, default);
+        if let Some(collected) = remembered(&before, value, algo) {
+            // Under a writer the version is a later one than the digest's: the pages of that are not these.
+            let (digest, size) = (collected.digest, before.size());
+            return Ok(Evidence { label, digest, version: before, size, collected: Some(collected), moment });
+        }
+        let content = object.read_fd().map_err(EvidenceError::Unreachable)?;
+        let collected = collect(content, algo).map_err(EvidenceError::Collect)?;
         // A label read before the content changed need not be the label of what was read.
         let still = collected.version == before;
         if still || attempt == ATTEMPTS {
@@ -82,6 +89,7 @@ pub(crate) fn gather(
                 version: collected.version,
                 size: collected.version.size(),
                 collected: Some(Collected { stable, ..collected }),
+                moment,
             });
         }
     }

@@ -32,8 +32,12 @@ impl ExecNotes {
     }
 
     /// Notes that `tid`'s next exec open is its interpreter if it is `inode`.
+    ///
+    /// Not for thread 0: that is every thread whose id cannot be seen, and one must not profit from another's.
     pub fn expect(&self, tid: u32, inode: InodeId) {
-        self.expected.lock().put(tid, inode);
+        if tid != 0 {
+            self.expected.lock().put(tid, inode);
+        }
     }
 
     /// Whether an exec open of `inode` by `tid` is the interpreter that was expected. Uses the note up.
@@ -56,5 +60,12 @@ mod tests {
         notes.expect(7, (1, 2));
         assert!(!notes.take(7, (1, 3)));
         assert!(!notes.take(7, (1, 2)), "a wrong inode uses the note up");
+    }
+
+    #[test]
+    fn threads_that_cannot_be_told_apart_have_no_note() {
+        let notes = ExecNotes::new();
+        notes.expect(0, (1, 2));
+        assert!(!notes.take(0, (1, 2)));
     }
 }

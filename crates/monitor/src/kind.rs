@@ -17,7 +17,11 @@ const INTERP_MAX: u64 = 4096;
 /// The kernel refuses a larger program header table (64 KiB, fs/binfmt_elf.c).
 const PHDR_TABLE_MAX: u64 = 65536;
 
+const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
+
+/// Whether this machine puts the most significant byte first.
+const NATIVE: bool = cfg!(target_endian = "big");
 
 /// What an opened file is to an exec or a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +57,17 @@ impl Kind {
         if head.starts_with(b"#!") {
             return Ok(Self::Script);
         }
-        let Some(elf) = Header::parse(&head) else { return Ok(Self::Other) };
-        let interpreter = elf.interpreter(&fd, &head)?;
-        Ok(Self::Elf { interpreter })
+        if let Some(elf) = Header::parse(&head) {
+            return Ok(Self::Elf { interpreter: elf.interpreter(&fd, &head)? });
+        }
+        for wide in [true, false] {
+            if let Some(elf) = Header::read(&head, wide, NATIVE)
+                && elf.is_dynamic(&fd, &head)?
+            {
+                return Ok(Self::Elf { interpreter: None });
+            }
+        }
+        Ok(Self::Other)
     }
 }
 
@@ -71,12 +83,19 @@ struct Header {
 impl Header {
     /// Takes `ET_EXEC` and `ET_DYN` of both classes and byte orders; relocatable objects and cores are not
     /// mapped for execution.
+    ///
+    /// The byte order is the declared one or the machine's own, whichever fits: the kernel does not look at what
+    /// is declared (`load_elf_binary`, fs/binfmt_elf.c).
     fn parse(head: &[u8]) -> Option<Self> {
         if !head.starts_with(b"\x7fELF") {
             return None;
         }
         let wide = *head.get(4)? == 2;
-        let big_endian = *head.get(5)? == 2;
+        let declared = *head.get(5)? == 2;
+        Self::read(head, wide, declared).or_else(|| Self::read(head, wide, NATIVE))
+    }
+
+    fn read(head: &[u8], wide: bool, big_endian: bool) -> Option<Self> {
         let kind = number(head, 16, 2, big_endian)?;
         if kind != 2 && kind != 3 {
             return None;
@@ -91,14 +110,27 @@ impl Header {
         })
     }
 
-    fn interpreter(&self, fd: &impl AsFd, head: &[u8]) -> Result<Option<Box<[u8]>>, Errno> {
+    /// The program headers and the size of each; `None` where the file does not hold them.
+    fn table(&self, fd: &impl AsFd, head: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Errno> {
         let length = self.entry.saturating_mul(self.count);
         let minimum = if self.wide { 56 } else { 32 };
         if length > PHDR_TABLE_MAX || self.entry < minimum {
             return Ok(None);
         }
-        let Some(table) = slice_or_read(fd, head, self.table, length)? else { return Ok(None) };
         let entry = usize::try_from(self.entry).unwrap_or(usize::MAX);
+        Ok(slice_or_read(fd, head, self.table, length)?.map(|table| (table, entry)))
+    }
+
+    /// Whether this is what musl's loader takes for a shared object. It looks at no magic number, only for
+    /// `PT_DYNAMIC` (`map_library`, ldso/dynlink.c).
+    fn is_dynamic(&self, fd: &impl AsFd, head: &[u8]) -> Result<bool, Errno> {
+        let Some((table, entry)) = self.table(fd, head)? else { return Ok(false) };
+        let dynamic = Some(u64::from(PT_DYNAMIC));
+        Ok(table.chunks_exact(entry).any(|header| number(header, 0, 4, self.big_endian) == dynamic))
+    }
+
+    fn interpreter(&self, fd: &impl AsFd, head: &[u8]) -> Result<Option<Box<[u8]>>, Errno> {
+        let Some((table, entry)) = self.table(fd, head)? else { return Ok(None) };
         let Some((offset, size)) = table.chunks_exact(entry).find_map(|header| self.interp_place(header))
         else {
             return Ok(None);
@@ -183,6 +215,20 @@ mod tests {
         for bytes in [&b""[..], b"\x7f", b"\x7fELF", b"\x7fELF\x02\x01", b"hello", &[0; 64]] {
             assert_eq!(of_bytes(bytes), Kind::Other, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn an_elf_file_that_lies_about_its_byte_order_or_its_magic_number_is_one_still() {
+        let exe = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let with = |at: usize, byte: u8| [&exe[..at], &[byte], &exe[at + 1..]].concat();
+        for disguised in [with(4, 1), with(5, 2), with(5, 0xff), with(0, b'M'), with(3, 0)] {
+            assert!(of_bytes(&disguised).is_elf());
+        }
+        let object = with(16, 1);
+        assert_eq!(of_bytes(&object), Kind::Other, "relocatable, not loadable");
+        let mut data = vec![0_u8; 4096];
+        data[16] = 3;
+        assert_eq!(of_bytes(&data), Kind::Other);
     }
 
     #[test]

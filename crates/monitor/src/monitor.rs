@@ -10,10 +10,10 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use appraise::{FileFacts, facts};
-use policy::{Actions, Func, RuleFlags};
+use appraise::{FileFacts, Requirement, facts};
+use policy::{Actions, AppraiseClass, Class, Decision, Func, Mask, Query, RuleFlags};
 
-use crate::access::Access;
+use crate::access::{Access, is_write};
 use crate::denial::Denial;
 use crate::exec::ExecNotes;
 use crate::grant::Grant;
@@ -23,7 +23,8 @@ use crate::options::{Mode, Options};
 use crate::plan::{Hooks, Plan};
 use crate::records;
 use crate::release::Closing;
-use crate::state::Inner;
+use crate::state::{Inner, LAYERS};
+use crate::subject::Nobody;
 use crate::violation;
 use crate::work::Work;
 
@@ -51,6 +52,8 @@ pub(crate) struct Uses {
     pub any_exec: bool,
     /// Some rule looks at the path.
     pub path: bool,
+    /// The layers at whose word a hash label is redone.
+    pub keeps_labels: [bool; LAYERS],
 }
 
 impl Uses {
@@ -70,8 +73,22 @@ impl Uses {
             any_exec: mmap
                 || any(&|policy| policy.uses_func(Func::BprmCheck) || policy.uses_func(Func::CredsCheck)),
             path: any(&policy::Policy::needs_path),
+            // The container's word must not make content pass at the host's rules. It cannot where those want
+            // signatures.
+            keeps_labels: [true, only_signatures(&options.host.policy)],
         }
     }
+}
+
+/// Whether no hash label satisfies any rule of this policy.
+fn only_signatures(policy: &policy::Policy) -> bool {
+    let hash_will_do = |rule: &policy::Rule| !rule.flags().contains(RuleFlags::SIGNATURE_REQUIRED);
+    let appraises = |rule: &&policy::Rule| rule.action().acts() && rule.action().class() == Class::Appraise;
+    !policy
+        .rules()
+        .iter()
+        .filter(appraises)
+        .any(|rule| rule.func() != Some(Func::SetxattrCheck) && hash_will_do(rule))
 }
 
 /// How an open began.
@@ -131,16 +148,17 @@ impl Monitor {
             }
         };
         if !facts.is_regular() || !self.uses.anything {
-            object.state().with(|inner| inner.count(access.is_write()));
+            object.state().with(|inner| inner.count(access.flags));
             return Begun::Done(Ok(Grant::mint(object, facts.version, access.flags)));
         }
-        let known = object.state().with(|inner| Known::of(inner, &access, &facts));
+        let known = object.state().with(|inner| Known::of(inner, &facts));
         let inode = (facts.version.dev(), facts.version.ino());
         let plan = Plan {
             as_interpreter: access.is_exec() && self.uses.any_exec && self.execs.take(access.tid, inode),
             readers_before: known.readers,
             writers_before: known.writers,
             writer_epoch: known.epoch,
+            executors_before: known.executors,
             object,
             access,
             facts,
@@ -149,9 +167,8 @@ impl Monitor {
             Some(grant) => Begun::Done(Ok(grant)),
             None => {
                 plan.object.state().with(|inner| {
-                    inner.count(access.is_write());
+                    inner.count(access.flags);
                     inner.pending = inner.pending.saturating_add(1);
-                    inner.new |= access.created;
                 });
                 Begun::Work(Work::new(Arc::clone(self), plan))
             }
@@ -164,6 +181,10 @@ impl Monitor {
         if known.pending || known.doubtful || access.created || access.is_direct() {
             return None;
         }
+        // What is written is not started, and what is started not written: see `Check::nobody_writes_it`.
+        if (access.is_write() && known.executors > 0) || (access.is_exec() && known.writers > 0) {
+            return None;
+        }
         if self.needs_kind(access) && known.kind.is_none() {
             return None;
         }
@@ -173,9 +194,9 @@ impl Monitor {
             let stands = self.all_remembered(inner, plan, &hooks)
                 && violation::due(self, inner, plan, &hooks, false).is_none();
             if stands {
-                inner.count(access.is_write());
+                inner.count(access.flags);
                 violation::arm(inner, plan, &hooks);
-                if access.is_write() && wants_relabel(&hooks) {
+                if access.is_write() && self.wants_relabel(&hooks) {
                     inner.relabel = true;
                 }
             }
@@ -211,13 +232,7 @@ impl Monitor {
         })
     }
 
-    fn appraisal_remembered(
-        &self,
-        inner: &Inner,
-        plan: &Plan,
-        layer: usize,
-        decision: &policy::Decision,
-    ) -> bool {
+    fn appraisal_remembered(&self, inner: &Inner, plan: &Plan, layer: usize, decision: &Decision) -> bool {
         if !decision.actions.contains(Actions::APPRAISE) {
             return true;
         }
@@ -228,8 +243,8 @@ impl Monitor {
         let algo_allowed = decision.algos.as_ref().is_none_or(|algos| {
             inner.collected.is_some_and(|collected| algos.contains(collected.digest.algo()))
         });
-        let immutable = plan.access.is_write() && inner.signed && !inner.new;
-        inner.has_passed(layer, decision.appraise_class)
+        let immutable = plan.access.is_write() && inner.signed && !inner.is_new(layer);
+        inner.has_passed(layer, decision.appraise_class, requirement(decision))
             && (inner.signed || !needs_signature)
             && algo_allowed
             && !immutable
@@ -247,39 +262,82 @@ impl Monitor {
         }
     }
 
+    /// Whether hash labels are written at this layer's word.
+    pub(crate) fn keeps_labels(&self, layer: usize) -> bool {
+        self.uses.keeps_labels.get(layer).copied().unwrap_or(false)
+    }
+
+    /// Whether an open for writing that these hooks allow has its label redone at the last close: a rule for opens
+    /// asks for it. One for mappings only judges labels, and must find the one that was there.
+    pub(crate) fn wants_relabel(&self, hooks: &Hooks) -> bool {
+        let asks = |decision: &Decision| {
+            let appraised = decision.actions.contains(Actions::APPRAISE);
+            decision.actions.contains(Actions::HASH)
+                || (appraised && decision.appraise_class == AppraiseClass::File)
+        };
+        hooks.iter().any(|hook| {
+            let keepers = hook.decisions.iter().zip(self.uses.keeps_labels).filter(|(_, keeps)| *keeps);
+            keepers.filter_map(|(decision, _)| decision.as_ref()).any(asks)
+        })
+    }
+
     /// Ends one open. Called in the reader thread, in request order.
     ///
     /// When it was the last writer, the work that is given back renews the hash label; it must run before any
     /// later request on this inode is answered.
     #[must_use]
     pub fn release(self: &Arc<Self>, object: Arc<dyn Object>, flags: i32) -> Option<Closing> {
-        let write = crate::access::is_write(flags);
         let last = object.state().with(|inner| {
-            inner.uncount(write);
-            let last = write && inner.writers == 0;
+            inner.uncount(flags);
+            let last = is_write(flags) && inner.writers == 0;
             if last {
                 inner.pending = inner.pending.saturating_add(1);
             }
-            last
+            last.then_some(inner.writer_epoch)
         });
-        last.then(|| Closing::new(Arc::clone(self), object))
+        last.map(|epoch| Closing::new(Arc::clone(self), object, epoch))
     }
 
     /// Says that an inode changed otherwise than through an open.
     pub fn changed(&self, object: &dyn Object, change: Change) {
-        object.state().with(|inner| match change {
-            Change::Created => inner.new = self.marks_new(),
-            Change::Content => inner.forget_content(),
-            Change::Label(kind) => {
-                inner.forget_label();
-                inner.signed = kind.is_some_and(|byte| byte == ima::label::TYPE_SIGNATURE);
+        let new = match change {
+            Change::Created => self.new_to(object),
+            Change::Content | Change::Label(_) => [false; LAYERS],
+        };
+        object.state().with(|inner| {
+            inner.changes = inner.changes.wrapping_add(1);
+            match change {
+                Change::Created => new.iter().enumerate().for_each(|(layer, new)| inner.set_new(layer, *new)),
+                // Under a writer it is one more write (`O_TRUNC` comes like this), and ends as those do.
+                Change::Content if inner.writers > 0 => {}
+                Change::Content => inner.forget_content(),
+                Change::Label(kind) => {
+                    inner.forget_label();
+                    inner.signed = kind.is_some_and(|byte| byte == ima::label::TYPE_SIGNATURE);
+                }
             }
         });
     }
 
-    /// Whether any rule makes it matter that a file is new.
-    fn marks_new(&self) -> bool {
-        self.uses.appraise
+    /// The layers whose rules for opens would appraise or hash a file that `mknod` made
+    /// (`ima_post_path_mknod` in ima_main.c). Who made it is not known here, so a rule that asks counts.
+    fn new_to(&self, object: &dyn Object) -> [bool; LAYERS] {
+        let mut new = [false; LAYERS];
+        let Ok(facts) = object.stat_fd().and_then(|fd| Ok(facts(fd)?)) else { return new };
+        let path = if self.uses.path { object.path() } else { Vec::new() };
+        let query = Query {
+            func: Func::FileCheck,
+            mask: Mask::ACCESS,
+            object: &self.policy_object(&facts, &path),
+            subject: &Nobody,
+            digest: None,
+        };
+        for (slot, layer) in new.iter_mut().zip(self.layers()) {
+            let decision = layer.policy.decide_among(&query, Actions::APPRAISE | Actions::HASH);
+            let none = decision.is_ok_and(|decision| decision.actions.is_empty());
+            *slot = self.uses.appraise && !none;
+        }
+        new
     }
 
     /// Asks whether `security.ima` or `security.evm` may be set to `value`, or removed.
@@ -306,15 +364,26 @@ impl Monitor {
     }
 }
 
-/// Whether what was remembered may serve while writers have the file open.
-pub(crate) fn is_strict(inner: &Inner, decision: &policy::Decision) -> bool {
-    decision.actions.contains(Actions::APPRAISE)
-        && (inner.signed || decision.flags.contains(RuleFlags::SIGNATURE_REQUIRED))
+/// Whether content must be looked at anew while writers have the file open: unless its label will be redone, what
+/// they write need not pass.
+pub(crate) fn is_strict(inner: &Inner, decision: &Decision) -> bool {
+    decision.actions.contains(Actions::APPRAISE) && (!inner.relabel || asks_signature(inner, decision))
 }
 
-/// Whether an open for writing that these hooks allow has its label redone at the last close.
-pub(crate) fn wants_relabel(hooks: &Hooks) -> bool {
-    hooks.iter().any(|hook| hook.actions().intersects(Actions::APPRAISE | Actions::HASH))
+/// Whether a signature is asked for or found.
+pub(crate) fn asks_signature(inner: &Inner, decision: &Decision) -> bool {
+    inner.signed || decision.flags.contains(RuleFlags::SIGNATURE_REQUIRED)
+}
+
+/// What a rule asks of the label.
+pub(crate) fn requirement(decision: &Decision) -> Requirement {
+    if decision.flags.contains(RuleFlags::VERITY) {
+        Requirement::VeritySignature
+    } else if decision.flags.contains(RuleFlags::SIGNATURE_REQUIRED) {
+        Requirement::Signature
+    } else {
+        Requirement::AnyLabel
+    }
 }
 
 /// What the record held when the access began.
@@ -322,6 +391,7 @@ struct Known {
     readers: u32,
     writers: u32,
     epoch: u32,
+    executors: u32,
     pending: bool,
     /// No open for writing stands, but a mapping made under an earlier one may.
     doubtful: bool,
@@ -330,16 +400,17 @@ struct Known {
 }
 
 impl Known {
-    fn of(inner: &Inner, access: &Access, facts: &FileFacts) -> Self {
-        let kind = inner.kind.as_ref().filter(|(version, _)| *version == facts.version);
+    fn of(inner: &Inner, facts: &FileFacts) -> Self {
+        let kind = inner.kind_at(&facts.version, inner.writers);
         let digest = inner.collected.filter(|_| inner.stands(&facts.version, inner.writers, true));
         Self {
             readers: inner.readers,
             writers: inner.writers,
-            epoch: if access.is_write() && inner.writers == 0 { 0 } else { inner.writer_epoch },
+            epoch: inner.writer_epoch,
+            executors: inner.executors,
             pending: inner.pending > 0,
             doubtful: inner.was_written && inner.writers == 0,
-            kind: kind.map(|(_, kind)| kind.clone()),
+            kind: kind.cloned(),
             digest: digest.map(|collected| collected.digest),
         }
     }

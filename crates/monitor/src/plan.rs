@@ -58,6 +58,8 @@ pub(crate) struct Plan {
     pub writers_before: u32,
     /// The writers' epoch at that moment.
     pub writer_epoch: u32,
+    /// Opens for execution that stood before this access.
+    pub executors_before: u32,
 }
 
 /// What of a file's kind matters for its hooks.
@@ -108,7 +110,8 @@ impl Monitor {
             Some((Func::FileCheck, access.file_mask())),
             program.then_some((Func::BprmCheck, Mask::EXEC)),
             program.then_some((Func::CredsCheck, Mask::EXEC)),
-            (mapped == Mapped::Yes).then_some((Func::MmapCheck, Mask::EXEC)),
+            // An interpreter is mapped whatever we make of it: the kernel has its own idea of what is ELF.
+            (mapped == Mapped::Yes || plan.as_interpreter).then_some((Func::MmapCheck, Mask::EXEC)),
         ];
         let subject = ProcSubject::new(access.tid);
         let path = if self.uses.path { plan.object.path() } else { Vec::new() };
@@ -141,7 +144,7 @@ impl Monitor {
         std::iter::once(&self.options.host).chain(self.options.container.as_ref())
     }
 
-    fn policy_object<'a>(&'a self, facts: &FileFacts, path: &'a [u8]) -> policy::Object<'a> {
+    pub(crate) fn policy_object<'a>(&'a self, facts: &FileFacts, path: &'a [u8]) -> policy::Object<'a> {
         let backing = &self.options.backing;
         policy::Object {
             fsmagic: backing.magic,

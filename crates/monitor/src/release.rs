@@ -4,8 +4,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use appraise::{collect, facts, write_label};
+use appraise::{Collected, collect, facts, write_label};
 
 use crate::monitor::Monitor;
 use crate::object::Object;
@@ -17,43 +18,88 @@ use crate::object::Object;
 pub struct Closing {
     monitor: Arc<Monitor>,
     object: Arc<dyn Object>,
+    /// The epoch of the writers that have closed.
+    epoch: u32,
 }
 
 impl Closing {
-    pub(crate) fn new(monitor: Arc<Monitor>, object: Arc<dyn Object>) -> Self {
-        Self { monitor, object }
+    pub(crate) fn new(monitor: Arc<Monitor>, object: Arc<dyn Object>, epoch: u32) -> Self {
+        Self { monitor, object, epoch }
     }
 
     /// Forgets what no longer stands and writes the hash label, if it is to be kept up.
     ///
     /// A label that cannot be written is told in the log only: the next check then denies, as in the kernel.
     pub fn run(self) {
-        let Ok(now) = self.object.stat_fd().and_then(|fd| Ok(facts(fd)?)) else {
-            self.object.state().with(|inner| inner.forget_content());
+        let object = self.object.as_ref();
+        // A mapping that is left is a writer. Its end is noticed at the next open.
+        if object.state().with(|inner| inner.relabel) && writers_left(object, self.epoch) {
             return;
-        };
-        let relabel = self.object.state().with(|inner| {
-            let relabel = std::mem::take(&mut inner.relabel);
-            let unchanged =
-                inner.collected.is_some_and(|old| old.stable && old.version == now.version) && !inner.new;
-            if unchanged {
-                return false;
+        }
+        after_writing(&self.monitor, object);
+    }
+}
+
+/// What the end of writing leaves to be done. Runs in its place among the work of the inode.
+pub(crate) fn after_writing(monitor: &Monitor, object: &dyn Object) {
+    let state = object.state();
+    let now = object.stat_fd().and_then(|fd| Ok(facts(fd)?));
+    let (relabel, unchanged) = state.with(|inner| {
+        let kept_up = (inner.file_status_passes() || inner.hashed) && !inner.signed;
+        let same = |old: &Collected| now.as_ref().is_ok_and(|now| now.version == old.version);
+        let unchanged = inner.collected.filter(same).filter(|_| !inner.is_new_to_any());
+        inner.age();
+        (std::mem::take(&mut inner.relabel) && kept_up, unchanged)
+    });
+    match unchanged {
+        // Nothing shows that anything was written. A mapping need not show, so the content is looked at before it
+        // is believed: here, where the label depends on it, or else at the next open.
+        Some(old) if !relabel || still_is(object, &old) => state.with(|inner| inner.doubt()),
+        Some(_) | None => {
+            state.with(|inner| inner.forget_content());
+            if relabel && let Err(error) = write_hash(monitor, object) {
+                tracing::warn!(path = %object.path().escape_ascii(), %error, "cannot renew the hash label");
             }
-            let kept_up = (inner.file_status_passes() || inner.hashed) && !inner.signed;
-            inner.new = false;
-            inner.forget_content();
-            relabel && kept_up
-        });
-        if relabel && let Err(error) = self.write_label() {
-            tracing::warn!(path = %self.object.path().escape_ascii(), %error, "cannot renew the hash label");
         }
     }
+}
 
-    fn write_label(&self) -> std::io::Result<()> {
-        let content = self.object.read_fd()?;
-        let collected = collect(content, self.monitor.options.hash).map_err(std::io::Error::other)?;
-        let label = ima::encode_digest(&collected.digest);
-        write_label(self.object.stat_fd()?, &label).map_err(std::io::Error::other)
+/// Whether the content still has the digest it had.
+fn still_is(object: &dyn Object, old: &Collected) -> bool {
+    let content = object.read_fd().ok();
+    let again = content.and_then(|content| collect(content, old.digest.algo()).ok());
+    again.is_some_and(|again| again.digest == old.digest)
+}
+
+fn write_hash(monitor: &Monitor, object: &dyn Object) -> std::io::Result<()> {
+    let content = object.read_fd()?;
+    let collected = collect(content, monitor.options.hash).map_err(std::io::Error::other)?;
+    let label = ima::encode_digest(&collected.digest);
+    write_label(object.stat_fd()?, &label).map_err(std::io::Error::other)
+}
+
+/// How long a writer that has just closed may still hold the backing file. The kernel drops it in the closing task,
+/// after it has sent RELEASE; a task that is not scheduled in between holds on for as long.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Whether writers of `epoch` are left though no open for writing stands.
+///
+/// Those that are just leaving are waited for. Once waiting was in vain it was a mapping, and the same writers'
+/// epoch is not waited for again.
+pub(crate) fn writers_left(object: &dyn Object, epoch: u32) -> bool {
+    let state = object.state();
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(50);
+    loop {
+        if matches!(object.is_written(), Ok(false)) {
+            return false;
+        }
+        if start.elapsed() >= LINGER || state.with(|inner| inner.mapped_epoch == epoch) {
+            state.with(|inner| inner.mapped_epoch = epoch);
+            return true;
+        }
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(5));
     }
 }
 

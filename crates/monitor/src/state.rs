@@ -4,18 +4,22 @@
 //! The filesystem owns one [`FileState`] per inode record. It is empty, and two words large, until the first
 //! open. Its lock is held for a few comparisons, never across a system call.
 
-use appraise::{Collected, ContentVersion, Status};
+use appraise::{Collected, ContentVersion, Requirement, Status};
 use ima::PcrIndex;
 use parking_lot::Mutex;
 use policy::AppraiseClass;
 
+use crate::access::{FMODE_EXEC, is_write};
 use crate::kind::Kind;
 
 /// Host and container.
 pub(crate) const LAYERS: usize = 2;
 
-/// The classes that appraisal statuses are kept by.
+/// The classes that passed appraisals are kept by.
 const CLASSES: usize = 5;
+
+/// The requirements they are kept by: a pass under one is none under another.
+const REQUIREMENTS: usize = 3;
 
 /// What the monitor remembers of one inode; opaque to its owner.
 #[derive(Debug, Default)]
@@ -43,11 +47,13 @@ pub(crate) struct Inner {
     pub readers: u32,
     /// Opens that stand, for writing.
     pub writers: u32,
+    /// Of the read-only opens, those for execution.
+    pub executors: u32,
     /// Work begun in the reader thread and not yet finished; while there is any, nothing is answered from here.
     pub pending: u32,
     /// The last digest collected and the version it belongs to.
     pub collected: Option<Collected>,
-    /// What kind of file this was at that version.
+    /// What kind of file this was at that version; see [`Inner::kind_at`].
     pub kind: Option<(ContentVersion, Kind)>,
     /// PCRs that the collected digest was measured into, one bit each.
     measured: u64,
@@ -57,12 +63,13 @@ pub(crate) struct Inner {
     pub hashed: bool,
     /// The ring and policy generation that the appraisal results belong to.
     generation: u64,
+    /// Counts the changes told from outside; what was seen before one is not remembered after it.
+    pub changes: u64,
     layers: [LayerState; LAYERS],
-    /// Created, and not yet closed by its last writer.
-    pub new: bool,
     /// The label is a signature, so the content is immutable (the kernel's DIGSIG bit).
     pub signed: bool,
-    /// The hash label is redone when the last writer closes.
+    /// The hash label is redone when the last writer closes. Until then what was remembered stands, as in the
+    /// kernel: to have the label redone its writer need only close.
     pub relabel: bool,
     /// A reader whose access was measured has opened the file; a writer now is a violation.
     pub read_is_measured: bool,
@@ -78,8 +85,12 @@ pub(crate) struct Inner {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct LayerState {
-    status: [Option<Status>; CLASSES],
-    passed: [bool; CLASSES],
+    /// Created in sight of this layer's rules for opens, and not yet closed by its last writer.
+    new: bool,
+    /// The outcome of the last `FILE_CHECK` appraisal. Stays when the appraisal no longer stands: it decides, as
+    /// the kernel's `ima_file_status`, whether the label of what was written meanwhile is redone.
+    file_status: Option<Status>,
+    passed: [[bool; REQUIREMENTS]; CLASSES],
 }
 
 impl Inner {
@@ -87,11 +98,16 @@ impl Inner {
     ///
     /// `writers` are the writers that had the file open before this access. While there are some, a remembered
     /// digest stands until the last of them closes, as in the kernel (a violation tells of them), unless
-    /// `strict`: what a signature vouches for is looked at again.
+    /// `strict`: what nobody will label anew is looked at again, for no timestamp shows what a mapping writes.
     pub fn stands(&self, version: &ContentVersion, writers: u32, strict: bool) -> bool {
         self.collected.is_some_and(|collected| {
             if writers > 0 { !strict } else { collected.stable && collected.version == *version }
         })
+    }
+
+    /// What kind of file this is. Nobody knows while there are writers: a mapping's writes need not show.
+    pub fn kind_at(&self, version: &ContentVersion, writers: u32) -> Option<&Kind> {
+        self.kind.as_ref().filter(|(at, _)| writers == 0 && at == version).map(|(_, kind)| kind)
     }
 
     /// Takes over a digest that was just collected.
@@ -119,9 +135,20 @@ impl Inner {
         self.forget_appraisals();
     }
 
+    /// Writers are gone that may have written through a mapping, which timestamps need not show: the content is
+    /// looked at again before anything known of it is believed.
+    pub fn doubt(&mut self) {
+        self.kind = None;
+        if let Some(collected) = &mut self.collected {
+            collected.stable = false;
+        }
+    }
+
     /// The label or the keys changed: no appraisal stands.
     pub fn forget_appraisals(&mut self) {
-        self.layers = [LayerState::default(); LAYERS];
+        for layer in &mut self.layers {
+            layer.passed = Default::default();
+        }
     }
 
     /// The label was replaced: measurements carry the label, so they do not stand either.
@@ -146,44 +173,97 @@ impl Inner {
         self.measured |= bit(pcr);
     }
 
-    /// Whether an appraisal of this class passed and may be remembered.
-    pub fn has_passed(&self, layer: usize, class: AppraiseClass) -> bool {
-        self.layers.get(layer).and_then(|layer| layer.passed.get(index(class))).copied().unwrap_or(false)
+    /// What was seen when this equals its value then may be remembered.
+    pub fn moment(&self) -> Moment {
+        Moment { generation: self.generation, changes: self.changes }
+    }
+
+    /// Whether an appraisal of this class under this requirement passed and may be remembered.
+    pub fn has_passed(&self, layer: usize, class: AppraiseClass, required: Requirement) -> bool {
+        let passed = self.layers.get(layer).and_then(|layer| layer.passed.get(index(class)));
+        passed.and_then(|passed| passed.get(place(required))).copied().unwrap_or(false)
     }
 
     /// Notes the outcome of an appraisal; `remember` says whether a pass holds for the next access too.
-    pub fn set_status(&mut self, layer: usize, class: AppraiseClass, status: Status, remember: bool) {
+    pub fn set_status(
+        &mut self,
+        layer: usize,
+        class: AppraiseClass,
+        required: Requirement,
+        status: Status,
+        remember: bool,
+    ) {
         let Some(layer) = self.layers.get_mut(layer) else { return };
-        if let Some(slot) = layer.status.get_mut(index(class)) {
-            *slot = Some(status);
+        if class == AppraiseClass::File {
+            layer.file_status = Some(status);
         }
-        if let Some(slot) = layer.passed.get_mut(index(class)) {
+        if let Some(slot) =
+            layer.passed.get_mut(index(class)).and_then(|passed| passed.get_mut(place(required)))
+        {
             *slot = status.allows() && remember;
         }
     }
 
     /// Whether the last `FILE_CHECK` appraisal of every layer that made one passed, and one was made.
     pub fn file_status_passes(&self) -> bool {
-        let mut statuses =
-            self.layers.iter().filter_map(|layer| layer.status.first().copied().flatten()).peekable();
+        let mut statuses = self.layers.iter().filter_map(|layer| layer.file_status).peekable();
         statuses.peek().is_some() && statuses.all(Status::allows)
     }
 
+    /// Whether this layer has seen the file made, and its last writer has not closed it since.
+    pub fn is_new(&self, layer: usize) -> bool {
+        self.layers.get(layer).is_some_and(|layer| layer.new)
+    }
+
+    /// Whether any layer has.
+    pub fn is_new_to_any(&self) -> bool {
+        self.layers.iter().any(|layer| layer.new)
+    }
+
+    /// Notes whether this layer has seen the file made.
+    pub fn set_new(&mut self, layer: usize, new: bool) {
+        if let Some(layer) = self.layers.get_mut(layer) {
+            layer.new = new;
+        }
+    }
+
+    /// The file is no longer new to any layer.
+    pub fn age(&mut self) {
+        for layer in &mut self.layers {
+            layer.new = false;
+        }
+    }
+
     /// Takes one open off the counts.
-    pub fn uncount(&mut self, write: bool) {
-        let count = if write { &mut self.writers } else { &mut self.readers };
+    pub fn uncount(&mut self, flags: i32) {
+        let count = if is_write(flags) { &mut self.writers } else { &mut self.readers };
         *count = count.saturating_sub(1);
+        if flags & FMODE_EXEC != 0 {
+            self.executors = self.executors.saturating_sub(1);
+        }
     }
 
     /// Adds one open to the counts.
-    pub fn count(&mut self, write: bool) {
+    pub fn count(&mut self, flags: i32) {
+        let write = is_write(flags);
         if write && self.writers == 0 {
             self.writer_epoch = self.writer_epoch.wrapping_add(1).max(1);
         }
         self.was_written |= write;
         let count = if write { &mut self.writers } else { &mut self.readers };
         *count = count.saturating_add(1);
+        if flags & FMODE_EXEC != 0 {
+            self.executors = self.executors.saturating_add(1);
+        }
     }
+}
+
+/// A moment in a record's life between two changes that are not seen in the content version: other keys, and what
+/// the filesystem told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    generation: u64,
+    changes: u64,
 }
 
 fn bit(pcr: PcrIndex) -> u64 {
@@ -197,5 +277,61 @@ fn index(class: AppraiseClass) -> usize {
         AppraiseClass::Bprm => 2,
         AppraiseClass::Creds => 3,
         AppraiseClass::Read => 4,
+    }
+}
+
+fn place(required: Requirement) -> usize {
+    match required {
+        Requirement::AnyLabel => 0,
+        Requirement::Signature => 1,
+        Requirement::VeritySignature => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key is revoked between a verification and the note of its outcome, and an open in the reader thread sees
+    /// the new ring first.
+    #[test]
+    fn a_moment_ends_with_the_keys_and_with_each_change_told_of() {
+        let mut inner = Inner::default();
+        inner.enter_generation(1);
+        let before = inner.moment();
+        inner.enter_generation(1);
+        assert_eq!(inner.moment(), before);
+        inner.enter_generation(2);
+        assert_ne!(inner.moment(), before);
+        let before = inner.moment();
+        inner.changes += 1;
+        assert_ne!(inner.moment(), before);
+    }
+
+    #[test]
+    fn a_pass_is_kept_by_layer_class_and_requirement() {
+        let mut inner = Inner::default();
+        let (class, required) = (AppraiseClass::Mmap, Requirement::Signature);
+        inner.set_status(1, class, required, Status::Pass, true);
+        assert!(inner.has_passed(1, class, required));
+        assert!(!inner.has_passed(0, class, required));
+        assert!(!inner.has_passed(1, AppraiseClass::Bprm, required));
+        assert!(!inner.has_passed(1, class, Requirement::AnyLabel));
+        assert!(!inner.has_passed(1, class, Requirement::VeritySignature));
+        inner.forget_appraisals();
+        assert!(!inner.has_passed(1, class, required));
+    }
+
+    #[test]
+    fn the_status_of_opens_outlives_the_passes_and_a_failure_in_any_layer_counts() {
+        let mut inner = Inner::default();
+        assert!(!inner.file_status_passes());
+        inner.set_status(0, AppraiseClass::File, Requirement::AnyLabel, Status::Pass, true);
+        inner.forget_content();
+        assert!(inner.file_status_passes());
+        inner.set_status(1, AppraiseClass::Mmap, Requirement::AnyLabel, Status::Fail, true);
+        assert!(inner.file_status_passes());
+        inner.set_status(1, AppraiseClass::File, Requirement::AnyLabel, Status::Fail, true);
+        assert!(!inner.file_status_passes());
     }
 }

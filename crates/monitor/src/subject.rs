@@ -35,6 +35,16 @@ impl Subject for ProcSubject {
     }
 }
 
+/// A subject that cannot be asked.
+#[derive(Debug)]
+pub(crate) struct Nobody;
+
+impl Subject for Nobody {
+    fn ids(&self) -> Result<SubjectIds, SubjectUnknown> {
+        Err(SubjectUnknown { tid: 0, errno: 0 })
+    }
+}
+
 /// Takes the ids out of a `/proc/PID/status` text; `None` when a line is missing or malformed.
 fn parse(status: &str) -> Option<SubjectIds> {
     let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key));

@@ -42,7 +42,7 @@ impl Drop for Work {
         self.plan.object.state().with(|inner| {
             inner.pending = inner.pending.saturating_sub(1);
             if !self.granted {
-                inner.uncount(self.plan.access.is_write());
+                inner.uncount(self.plan.access.flags);
             }
         });
     }

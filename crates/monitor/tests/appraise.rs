@@ -4,7 +4,8 @@
 mod common;
 
 use common::{
-    Bench, READ, READ_WRITE, Setting, WRITE, access, granted, hello_hash, hello_signature, rewrite, settle,
+    Bench, READ, READ_WRITE, Setting, WRITE, access, granted, hello_hash, hello_signature, label_of, rewrite,
+    settle,
 };
 use monitor::{Begun, Change, FMODE_EXEC, Mode, Object};
 use std::sync::Arc;
@@ -113,13 +114,6 @@ fn the_last_writer_renews_a_hash_label_and_never_a_signature() {
     bench.pass(&file, READ);
 }
 
-fn label_of(file: &common::TestFile) -> Vec<u8> {
-    let mut value = vec![0; 600];
-    let length = rustix::fs::getxattr(&file.disk, "security.ima", value.as_mut_slice()).unwrap();
-    value.truncate(length);
-    value
-}
-
 #[test]
 fn a_new_file_passes_until_its_last_writer_closes_and_is_labelled_then() {
     let bench = Bench::new(LABELLED);
@@ -173,6 +167,15 @@ fn fix_mode_writes_the_missing_label_and_leaves_a_bad_signature_alone() {
     bench.label(&signed, &hello_signature());
     bench.pass(&signed, READ);
     assert_eq!(label_of(&signed), hello_signature());
+}
+
+#[test]
+fn a_label_that_fix_mode_wrote_at_one_hook_holds_at_the_next() {
+    let setting = Setting { mode: Mode::Fix, ..Setting::default() };
+    let bench = Bench::with("appraise func=FILE_CHECK\nappraise func=BPRM_CHECK\n", setting);
+    let file = bench.file("run", b"#!/bin/sh\n");
+    bench.pass(&file, FMODE_EXEC);
+    assert_eq!(bench.records().len(), 1, "the program is labelled before it is judged");
 }
 
 #[test]

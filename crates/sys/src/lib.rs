@@ -13,6 +13,7 @@ pub mod inode_flags;
 pub mod lease;
 pub mod mapping;
 pub mod mount_attr;
+pub mod superblock;
 pub mod truncate;
 
 use rustix::io::Errno;

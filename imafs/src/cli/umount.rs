@@ -38,33 +38,46 @@ pub(super) fn run(args: &UmountArgs) -> Outcome {
     let when = if args.lazy { Unmount::WhenUnused } else { Unmount::Now };
     match run_dir.find(&args.target) {
         Some(state) if state.is_running() => {
-            let request = if args.lazy { "stop-lazily" } else { "stop" };
-            match socket::ask(&run_dir.socket(&state.ns_id), request) {
-                Ok(Ok(_)) => {}
-                Ok(Err(reason)) if reason == socket::BUSY => return Err(busy(Path::new(&state.target))),
-                // It ended meanwhile, for whatever reason.
-                Ok(Err(_)) | Err(_) if !state.is_running() => {}
-                // It does not answer, or sees another mount than we do: we try ourselves.
-                Ok(Err(_)) | Err(_) => unmount(Path::new(&state.target), when)?,
-            }
+            ask(&run_dir, &state, when)?;
             if args.lazy { Ok(ExitCode::SUCCESS) } else { wait(&state) }
         }
-        found => {
-            let target = found.as_ref().map_or(args.target.as_path(), |state| Path::new(&state.target));
-            let mounted = mounts::resolve(target)
-                .ok()
-                .filter(|target| mounts::at(target).is_some_and(|mount| mount.kind == "fuse.imafs"));
-            if let Some(target) = &mounted {
-                unmount(target, when)?;
+        Some(state) => {
+            // A dead mount may be left, or may have been taken away already.
+            if let Some(target) = mounted(Path::new(&state.target)) {
+                unmount(&target, when)?;
             }
-            match (&found, mounted) {
-                (Some(state), _) => run_dir.forget(&state.ns_id),
-                (None, Some(_)) => {}
-                (None, None) => return Err(absent(target)),
-            }
+            run_dir.forget(&state.ns_id);
             Ok(ExitCode::SUCCESS)
         }
+        None => {
+            let target = mounted(&args.target).ok_or_else(|| absent(&args.target))?;
+            unmount(&target, when).map(|()| ExitCode::SUCCESS)
+        }
     }
+}
+
+/// Asks the process to unmount. Where it does not answer, we do it: it may hang, its mount need not.
+fn ask(run_dir: &RunDir, state: &State, when: Unmount) -> Result<(), Failure> {
+    let target = Path::new(&state.target);
+    let request = match when {
+        Unmount::Now => "stop",
+        Unmount::WhenUnused => "stop-lazily",
+    };
+    match socket::ask(&run_dir.socket(&state.ns_id), request) {
+        Ok(Ok(_)) => Ok(()),
+        // It ended meanwhile, for whatever reason.
+        Ok(Err(_)) | Err(_) if !state.is_running() => Ok(()),
+        Ok(Err(reason)) if reason == socket::BUSY => Err(busy(target)),
+        Ok(Err(reason)) => Err(Failure::cannot(format!("unmount {}", target.display()), reason)
+            .advise(format!("'findmnt {}' shows what is there", target.display()))),
+        Err(_) => unmount(&mounted(target).ok_or_else(|| absent(target))?, when),
+    }
+}
+
+/// The target, when the topmost mount on it is one of ours.
+fn mounted(target: &Path) -> Option<PathBuf> {
+    let target = mounts::resolve(target).ok()?;
+    mounts::at(&target).is_some_and(|mount| mount.kind == "fuse.imafs").then_some(target)
 }
 
 fn absent(target: &Path) -> Failure {

@@ -5,7 +5,9 @@
 //! filled in, paths absolute, contradictions refused. Nothing here mounts, and of the file system only the profile
 //! itself is read.
 
+mod check;
 mod list;
+mod modes;
 mod mount_config;
 mod options;
 mod policy_choice;
@@ -14,13 +16,14 @@ mod schema;
 mod suggest;
 mod values;
 
-pub use mount_config::{InvalidConfig, MountConfig, Problem, Source};
+pub use check::{InvalidConfig, Problem};
+pub use modes::{
+    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, ViolationMode,
+};
+pub use mount_config::{MountConfig, Source};
 pub use options::Options;
 pub use policy_choice::{BUILTIN_POLICIES, PolicyChoice};
 pub use profile::{Profile, ProfileError};
 pub use schema::profile_schema;
 pub use suggest::nearest;
-pub use values::{
-    AppraiseMode, AuditFormat, AuditTarget, BankKind, ByteSize, CacheMode, ControlMode, HashName, MmapCheck,
-    NsId, PassthroughMode, Pcr, TemplateName, ValueError, ViolationMode,
-};
+pub use values::{AuditTarget, ByteSize, HashName, NsId, Pcr, TemplateName, ValueError};

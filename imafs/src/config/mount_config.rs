@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use ima::{HashAlgo, PcrIndex, Template};
 
+use super::check::{InvalidConfig, Problems, settings, source};
+use super::modes::{
+    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, ViolationMode,
+};
 use super::options::Options;
 use super::policy_choice::PolicyChoice;
-use super::values::{
-    AppraiseMode, AuditFormat, AuditTarget, BankKind, CacheMode, ControlMode, HashName, MmapCheck, NsId,
-    PassthroughMode, ViolationMode,
-};
+use super::values::{AuditTarget, HashName, NsId};
 
 /// Reads of files up to this size go through the page cache, where the bytes served can be the very bytes that were
 /// hashed. Larger ones are served by passthrough, which costs less per byte.
@@ -97,22 +98,6 @@ pub struct MountConfig {
     pub log: Option<PathBuf>,
 }
 
-/// One thing wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The option, as it is spelled on the command line without dashes.
-    pub key: &'static str,
-    /// What is wrong with it.
-    pub message: String,
-    /// What to do about it.
-    pub next_step: String,
-}
-
-/// All that is wrong with a configuration, at least one thing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(|p| format!("{}: {}", p.key, p.message)).collect::<Vec<_>>().join("; "))]
-pub struct InvalidConfig(pub Vec<Problem>);
-
 impl MountConfig {
     /// Checks options as a whole and fills in what they leave open.
     ///
@@ -136,7 +121,7 @@ impl MountConfig {
                 PolicyChoice::Default
             }
         };
-        check_settings(&options, foreground, &mut problems);
+        settings(&options, foreground, &mut problems);
         // A layer by itself is served as it is.
         let lone_layer = !options.lower.is_empty() && options.upper.is_none();
         let read_only = options.read_only.unwrap_or(false) || lone_layer;
@@ -150,15 +135,6 @@ impl MountConfig {
     }
 }
 
-#[derive(Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn add(&mut self, key: &'static str, message: impl Into<String>, next_step: impl Into<String>) {
-        self.0.push(Problem { key, message: message.into(), next_step: next_step.into() });
-    }
-}
-
 fn absolute(options: Options, problems: &mut Problems) -> Options {
     match std::env::current_dir() {
         Ok(here) => options.relative_to(&here),
@@ -166,92 +142,6 @@ fn absolute(options: Options, problems: &mut Problems) -> Options {
             problems.add("source", format!("the working directory is gone: {error}"), "cd / and try again");
             options
         }
-    }
-}
-
-fn source(options: &Options, problems: &mut Problems) -> Option<Source> {
-    let upper = match (&options.upper, &options.work) {
-        (Some(upper), Some(work)) => Some((upper.clone(), work.clone())),
-        (None, None) => None,
-        (Some(_), None) => {
-            problems.add(
-                "upper",
-                "a writable layer needs a work directory",
-                "add --work DIR on its filesystem",
-            );
-            None
-        }
-        (None, Some(_)) => {
-            problems.add(
-                "work",
-                "a work directory belongs to a writable layer",
-                "add --upper DIR or drop --work",
-            );
-            None
-        }
-    };
-    match (&options.source, options.lower.is_empty()) {
-        (Some(source), true) if options.upper.is_none() => Some(Source::Directory(source.clone())),
-        (Some(_), true) => {
-            problems.add(
-                "upper",
-                "layers and a source exclude each other",
-                "write the source as --lower DIR",
-            );
-            None
-        }
-        (Some(_), false) => {
-            problems.add(
-                "lower",
-                "layers and a source exclude each other",
-                "name only the target beside --lower",
-            );
-            None
-        }
-        (None, false) => layers(&options.lower, upper, problems),
-        (None, true) => {
-            problems.add("source", "no source is named", "say what to mount: imafs mount SOURCE TARGET");
-            None
-        }
-    }
-}
-
-fn layers(lower: &[PathBuf], upper: Option<(PathBuf, PathBuf)>, problems: &mut Problems) -> Option<Source> {
-    match (lower, upper) {
-        ([only], None) => Some(Source::Directory(only.clone())),
-        (lower, Some((upper, work))) => Some(Source::Overlay { lower: lower.to_vec(), upper, work }),
-        (_, None) => {
-            let advice = "add --upper DIR and --work DIR, and --read-only to refuse changes";
-            problems.add("lower", "several layers need a writable one above them", advice);
-            None
-        }
-    }
-}
-
-fn check_settings(options: &Options, foreground: bool, problems: &mut Problems) {
-    if !foreground && options.audit.contains(&AuditTarget::Stdout) {
-        problems.add(
-            "audit",
-            "stdout is closed for a mount in the background",
-            "add --foreground or use file:PATH or journal",
-        );
-    }
-    if options.hash_threads.is_some_and(|threads| !(1..=256).contains(&threads)) {
-        problems.add("hash-threads", "a number from 1 to 256 is needed", "leave it out for one per CPU");
-    }
-    if options.tpm == Some(BankKind::None) && !options.bank.is_empty() {
-        problems.add("bank", "there are no banks with tpm none", "drop --bank or use --tpm soft");
-    }
-    if options.read_only == Some(true) && options.appraise == Some(AppraiseMode::Fix) {
-        problems.add(
-            "appraise",
-            "fix writes labels, which read-only forbids",
-            "drop --read-only to label files",
-        );
-    }
-    let prefix = options.path_prefix.as_deref();
-    if prefix.is_some_and(|prefix| !prefix.as_os_str().is_empty() && !prefix.is_absolute()) {
-        problems.add("path-prefix", "paths are recorded from the root, so it begins with '/'", "write /NAME");
     }
 }
 

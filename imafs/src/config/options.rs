@@ -10,11 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::list::one_or_many;
-use super::policy_choice::is_policy_name;
-use super::values::{
-    AppraiseMode, AuditFormat, AuditTarget, BankKind, ByteSize, CacheMode, ControlMode, HashName, MmapCheck,
-    NsId, PassthroughMode, Pcr, TemplateName, ViolationMode,
+use super::modes::{
+    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, ViolationMode,
 };
+use super::policy_choice::is_policy_name;
+use super::values::{AuditTarget, ByteSize, HashName, NsId, Pcr, TemplateName};
 
 /// What somebody asked for, before defaults and checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]

@@ -70,6 +70,10 @@ impl Profile {
     /// [`ProfileError`], with line and column where the content is at fault.
     pub fn load(path: &Path) -> Result<Self, ProfileError> {
         let refuse = |source| ProfileError::Read { path: path.to_owned(), source };
+        // The background process reads it again, which a pipe would not survive.
+        if !std::fs::metadata(path).map_err(refuse)?.is_file() {
+            return Err(refuse(io::Error::other("not a regular file")));
+        }
         let text = std::fs::read_to_string(path).map_err(refuse)?;
         let profile = Self::parse(&text, path)?;
         let whole = std::path::absolute(path).map_err(refuse)?;
@@ -126,7 +130,7 @@ fn unknown_name(message: &str) -> Option<(&'static str, &str, Vec<&str>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::values::{AppraiseMode, ByteSize, ControlMode};
+    use crate::config::{AppraiseMode, ByteSize, ControlMode};
 
     fn refusal(text: &str) -> (Option<(usize, usize)>, String, Option<String>) {
         match Profile::parse(text, Path::new("p.yaml")).unwrap_err() {
@@ -206,6 +210,14 @@ mod tests {
             assert!(!message.is_empty(), "{text:?}");
         }
         assert!(refusal("pcr: 10\npcr: 11\n").1.contains("duplicate field"));
+    }
+
+    #[test]
+    fn a_profile_is_a_regular_file() {
+        for path in ["/dev/null", "/proc", "/nonexistent"] {
+            let error = Profile::load(Path::new(path)).unwrap_err();
+            assert!(matches!(error, ProfileError::Read { .. }), "{path}");
+        }
     }
 
     #[test]

@@ -53,7 +53,8 @@ pub(super) fn facts(source: &Source, root: BorrowedFd<'_>) -> BackingFacts {
         None => (mount.kind.clone(), None),
     };
     let block = block_device(&mount.device);
-    let uuid = block.as_deref().and_then(uuid_of).unwrap_or_default();
+    let uuid = sys::superblock::uuid(root).ok().or_else(|| block.as_deref().and_then(uuid_of));
+    let uuid = uuid.unwrap_or_default();
     let device = block.unwrap_or_else(|| name.clone());
     BackingFacts { magic, name, subtype, uuid, device }
 }
@@ -70,7 +71,7 @@ fn block_device(number: &str) -> Option<String> {
     Some(link.file_name()?.to_str()?.to_owned())
 }
 
-/// The filesystem UUID that udev found on a device; all zero, which no rule matches, where udev does not run.
+/// The filesystem UUID that udev found on a device, for kernels before 6.9, which do not tell it.
 fn uuid_of(device: &str) -> Option<[u8; 16]> {
     let names = fs::read_dir("/dev/disk/by-uuid").ok()?.flatten();
     let found = names.into_iter().find(|entry| {

@@ -148,8 +148,13 @@ impl Service {
                     }
                 }
                 Event::Stop { when, answer } => {
+                    let outcome = if self.is_ours() {
+                        fuse::unmount(&self.config.target, when).map_err(|error| reason(&error))
+                    } else {
+                        Err(socket::COVERED.to_owned())
+                    };
                     // The command that asked may have gone.
-                    drop(answer.send(self.unmount(when).map_err(|error| reason(&error))));
+                    drop(answer.send(outcome));
                 }
             }
         }
@@ -164,9 +169,9 @@ impl Service {
             tracing::warn!("something else is mounted on {target} now, or nothing: leaving");
             return false;
         }
-        let Err(error) = self.unmount(Unmount::Now) else { return true };
+        let Err(error) = fuse::unmount(&self.config.target, Unmount::Now) else { return true };
         tracing::warn!("{}; it ends with its last user: {}", chain(&error), busy(&self.config.target));
-        match self.unmount(Unmount::WhenUnused) {
+        match fuse::unmount(&self.config.target, Unmount::WhenUnused) {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!("{}", chain(&error));
@@ -177,13 +182,6 @@ impl Service {
 
     fn is_ours(&self) -> bool {
         mounts::at(&self.config.target).is_some_and(|mount| Some(mount.device) == self.device)
-    }
-
-    fn unmount(&self, when: Unmount) -> Result<(), MountError> {
-        if self.is_ours() {
-            return fuse::unmount(&self.config.target, when);
-        }
-        Err(MountError::Unmount { path: self.config.target.clone(), source: fs::Errno::INVAL })
     }
 
     /// Removes a mount whose service has failed, so that it does not stand there dead.

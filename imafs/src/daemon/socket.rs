@@ -23,6 +23,9 @@ use super::status::StatusSource;
 /// The reason given when a mount is in use.
 pub const BUSY: &str = "busy";
 
+/// The reason given when the mount is not, or not visibly, where it was made.
+pub const COVERED: &str = "something else is mounted over it, or it was moved";
+
 /// How long one side waits for the other's next bytes. An unmount flushes, which takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
 

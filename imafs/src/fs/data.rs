@@ -7,10 +7,12 @@
 use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{FallocateFlags, FileType, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, seek};
 use rustix::io::{ReadWriteFlags, preadv2, pwrite, retry_on_intr};
 
+use super::node::Node;
 use super::{Errno, Filesystem, Ino};
 
 /// Copies are made in pieces of this size, so that a large one can be interrupted; short answers are allowed.
@@ -21,12 +23,12 @@ pub type Reply<T> = Box<dyn FnOnce(Result<T, Errno>) + Send>;
 
 impl Filesystem {
     /// Reads up to `size` bytes at `offset`; fewer mean the end of the file.
-    pub fn read(&self, ino: Ino, fh: u64, offset: u64, size: u32, reply: Reply<Vec<u8>>) {
+    pub fn read(self: &Arc<Self>, ino: Ino, fh: u64, offset: u64, size: u32, reply: Reply<Vec<u8>>) {
         if ino.control().is_some() {
             return reply(self.control().and_then(|control| control.read(fh, offset, size)));
         }
-        let fd = match self.reader(ino) {
-            Ok(fd) => fd,
+        let (node, fd) = match self.reader(ino) {
+            Ok(found) => found,
             Err(errno) => return reply(Err(errno)),
         };
         let mut data = vec![0_u8; usize::try_from(size).unwrap_or(0)];
@@ -35,13 +37,20 @@ impl Filesystem {
                 data.truncate(length);
                 reply(Ok(data));
             }
-            Err(Errno::AGAIN | Errno::OPNOTSUPP) => self.waits.submit_free(move || {
-                let length = fill(&fd, &mut data, offset, ReadWriteFlags::empty());
-                reply(length.map(|length| {
-                    data.truncate(length);
-                    data
-                }));
-            }),
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) => {
+                let fs = Arc::clone(self);
+                node.reading.fetch_add(1, Ordering::AcqRel);
+                self.waits.submit_free(move || {
+                    let length = fill(&fd, &mut data, offset, ReadWriteFlags::empty());
+                    reply(length.map(|length| {
+                        data.truncate(length);
+                        data
+                    }));
+                    // A RELEASE that waited for this answer is at the device now.
+                    node.reading.fetch_sub(1, Ordering::AcqRel);
+                    fs.request_handled();
+                });
+            }
             Err(errno) => reply(Err(errno)),
         }
     }
@@ -73,7 +82,7 @@ impl Filesystem {
             return reply(Ok(()));
         }
         match self.reader(ino) {
-            Ok(fd) => self.waits.submit_free(move || {
+            Ok((_, fd)) => self.waits.submit_free(move || {
                 reply(if data_only { fdatasync(fd) } else { fsync(fd) });
             }),
             Err(errno) => reply(Err(errno)),
@@ -100,7 +109,7 @@ impl Filesystem {
             libc::SEEK_HOLE => SeekFrom::Hole(offset),
             _ => return Err(Errno::INVAL),
         };
-        let found = seek(self.reader(ino)?, target)?;
+        let found = seek(self.reader(ino)?.1, target)?;
         i64::try_from(found).map_err(|_| Errno::OVERFLOW)
     }
 
@@ -112,7 +121,7 @@ impl Filesystem {
         length: u64,
         reply: Reply<u32>,
     ) {
-        let fds = self.reader(from).and_then(|reader| Ok((reader, self.writer(to)?)));
+        let fds = self.reader(from).and_then(|(_, reader)| Ok((reader, self.writer(to)?)));
         let (reader, writer) = match fds {
             Ok(fds) => fds,
             Err(errno) => return reply(Err(errno)),
@@ -127,13 +136,14 @@ impl Filesystem {
     }
 
     /// A descriptor to read the content of an open file from.
-    fn reader(&self, ino: Ino) -> Result<Arc<OwnedFd>, Errno> {
+    fn reader(&self, ino: Ino) -> Result<(Arc<Node>, Arc<OwnedFd>), Errno> {
         let node = self.table.find(ino)?;
         if node.kind() != FileType::RegularFile {
             return Err(Errno::INVAL);
         }
         let path_fd = node.path_fd()?;
-        node.opens.lock().reader(&path_fd)
+        let fd = node.opens.lock().reader(&path_fd)?;
+        Ok((node, fd))
     }
 
     /// A descriptor to write to a file that is open for writing. What the kernel has cached is no longer sure.

@@ -19,6 +19,9 @@ pub trait Kernel: Send + Sync {
     /// [`Errno::LOOP`] when the backing filesystem is stacked too deep, others for this file only.
     fn lend(&self, file: BorrowedFd<'_>) -> Result<Arc<dyn Lent>, Errno>;
 
+    /// Whether requests wait to be read.
+    fn has_requests(&self) -> bool;
+
     /// Says that attributes of `ino` changed without the kernel's doing.
     fn attributes_changed(&self, ino: Ino);
 }

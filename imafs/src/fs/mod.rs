@@ -6,8 +6,8 @@
 //!
 //! One file per family of operations: `lookup` and `forget`, `attr` and `setattr`, `readdir`, `make`, `remove` and
 //! `rename`, `xattr`, `open`, `create` and `release`, `data`, `ioctl`, `statfs`. Beneath them: `backing` (the tree),
-//! `vault` (descriptors), `node` and `table` (inode records), `opens` (who has a record open), `caller`
-//! (credentials for creating), `pool`.
+//! `vault` (descriptors), `node` and `table` (inode records), `opens` (who has a record open), `turns` (opens that
+//! wait for a close), `caller` (credentials for creating), `pool`.
 //!
 //! This module decides nothing about integrity: it asks the monitor, and only the monitor's grant opens a file.
 //! It does not know how replies are encoded. Lock order: see `table` and `node`.
@@ -41,6 +41,7 @@ mod rename;
 mod setattr;
 mod statfs;
 mod table;
+mod turns;
 mod vault;
 mod xattr;
 
@@ -61,6 +62,7 @@ use caller::CallerGuard;
 use pool::Pool;
 use readdir::DirStreams;
 use table::Table;
+use turns::Turns;
 use vault::Vault;
 
 /// A node id: a counter within one mount, 1 for the root. Ids from 2^63 up belong to the control directory.
@@ -138,6 +140,7 @@ pub struct Filesystem {
     checks: Pool,
     /// What waits for the disk, in no order.
     waits: Pool,
+    turns: Turns,
     kernel: OnceLock<Arc<dyn Kernel>>,
     negotiated: OnceLock<Negotiated>,
     /// Cleared when the kernel says that nothing of this backing can be lent.
@@ -172,6 +175,7 @@ impl Filesystem {
             monitor,
             control,
             streams: DirStreams::new(),
+            turns: Turns::default(),
             kernel: OnceLock::new(),
             negotiated: OnceLock::new(),
             opened: [const { AtomicU64::new(0) }; 2],

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use monitor::{FileState, Object};
 use parking_lot::Mutex;
@@ -56,6 +56,8 @@ pub struct Node {
     place: Mutex<Option<Place>>,
     pinned: Mutex<Option<Arc<OwnedFd>>>,
     pub(super) opens: Mutex<Opens>,
+    /// Reads of this inode that wait in the pool.
+    pub(super) reading: AtomicU32,
 }
 
 impl Node {
@@ -71,6 +73,7 @@ impl Node {
             place: Mutex::new(None),
             pinned: Mutex::new(None),
             opens: Mutex::new(Opens::default()),
+            reading: AtomicU32::new(0),
         }
     }
 

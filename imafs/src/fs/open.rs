@@ -63,7 +63,7 @@ impl Filesystem {
     pub fn open(self: &Arc<Self>, caller: &Caller, ino: Ino, flags: i32, reply: Box<dyn OpenReply>) {
         match self.table.find(ino) {
             Ok(node) if node.kind() == FileType::RegularFile => {
-                self.decide(&node, caller, flags, false, Answer::Open(reply));
+                self.take_turn(&node, caller, flags, Answer::Open(reply));
             }
             Ok(_) => reply.error(Errno::INVAL),
             Err(errno) => reply.error(errno),

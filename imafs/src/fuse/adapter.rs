@@ -35,6 +35,11 @@ impl Adapter {
         Self { fs, device }
     }
 
+    /// For the whole of a handler: when it ends, opens that wait for their turn are looked at.
+    fn turn(&self) -> Turn<'_> {
+        Turn(&self.fs)
+    }
+
     fn entry(&self, request: &Request, reply: ReplyEntry, result: Result<Entry, Errno>) {
         self.looked(request, reply, result.map(Looked::Found));
     }
@@ -64,6 +69,15 @@ impl Adapter {
     }
 }
 
+/// See [`Adapter::turn`].
+struct Turn<'a>(&'a Arc<Filesystem>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.request_handled();
+    }
+}
+
 fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
     match result {
         Ok(()) => reply.ok(),
@@ -90,14 +104,17 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.turn();
         self.looked(req, reply, self.fs.lookup(ino(parent), name));
     }
 
     fn forget(&self, _req: &Request, node: INodeNo, nlookup: u64) {
+        let _turn = self.turn();
         self.fs.forget(ino(node), nlookup);
     }
 
     fn getattr(&self, req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let _turn = self.turn();
         self.attr(req, ino(node), reply, self.fs.getattr(ino(node)));
     }
 
@@ -119,12 +136,14 @@ impl fuser::Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _turn = self.turn();
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
         let change = SetAttr { mode, uid, gid, size, atime, mtime };
         self.attr(req, ino(node), reply, self.fs.setattr(ino(node), &change));
     }
 
     fn readlink(&self, _req: &Request, node: INodeNo, reply: ReplyData) {
+        let _turn = self.turn();
         match self.fs.readlink(ino(node)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(errno(error)),
@@ -141,22 +160,27 @@ impl fuser::Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let _turn = self.turn();
         self.entry(req, reply, self.fs.mknod(&caller(req), ino(parent), name, mode, umask, rdev));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let _turn = self.turn();
         self.entry(req, reply, self.fs.mkdir(&caller(req), ino(parent), name, mode, umask));
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         empty(reply, self.fs.unlink(ino(parent), name));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         empty(reply, self.fs.rmdir(ino(parent), name));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let _turn = self.turn();
         self.entry(req, reply, self.fs.symlink(&caller(req), ino(parent), link_name, target.as_os_str()));
     }
 
@@ -170,14 +194,17 @@ impl fuser::Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         empty(reply, self.fs.rename(ino(parent), name, ino(newparent), newname, flags.bits()));
     }
 
     fn link(&self, req: &Request, node: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let _turn = self.turn();
         self.entry(req, reply, self.fs.link(ino(node), ino(newparent), newname));
     }
 
     fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.turn();
         let pending = Pending::new(&self.device, req, reply);
         match ino(node).control() {
             None => self.fs.open(&caller(req), ino(node), flags.0, Box::new(pending)),
@@ -198,6 +225,7 @@ impl fuser::Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _turn = self.turn();
         let pending = Box::new(Pending::new(&self.device, req, reply));
         self.fs.create(&caller(req), ino(parent), name, mode, umask, flags, pending);
     }
@@ -213,6 +241,7 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _turn = self.turn();
         let answer = Box::new(move |result: Result<Vec<u8>, Errno>| match result {
             Ok(data) => reply.data(&data),
             Err(error) => reply.error(errno(error)),
@@ -232,6 +261,7 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _turn = self.turn();
         match self.fs.write(ino(node), fh.0, offset, data) {
             Ok(written) => reply.written(written),
             Err(error) => reply.error(errno(error)),
@@ -246,6 +276,7 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         empty(reply, self.fs.flush(ino(node), fh.0));
     }
 
@@ -259,15 +290,18 @@ impl fuser::Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         self.fs.release(ino(node), fh.0, flags.0);
         reply.ok();
     }
 
     fn fsync(&self, _req: &Request, node: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let _turn = self.turn();
         self.fs.fsync(ino(node), datasync, later(reply));
     }
 
     fn opendir(&self, req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.turn();
         match self.fs.opendir(ino(node)) {
             // Here ENOSYS is meant: the kernel then opens directories without asking.
             Ok(DirOpened::NotNeeded) => reply.error(fuser::Errno::ENOSYS),
@@ -279,6 +313,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn readdir(&self, _req: &Request, node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let _turn = self.turn();
         let listed = self.fs.readdir(ino(node), fh.0, offset, &mut |entry| {
             reply.add(INodeNo(entry.ino), entry.next, file_type(entry.kind), entry.name)
         });
@@ -296,6 +331,7 @@ impl fuser::Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        let _turn = self.turn();
         let pending = Pending::new(&self.device, req, reply);
         let mut message = Message::with_capacity(LISTING_ROOM);
         let listed = self.fs.readdirplus(ino(node), fh.0, offset, &mut |listed| {
@@ -315,15 +351,18 @@ impl fuser::Filesystem for Adapter {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         self.fs.releasedir(ino(node), fh.0);
         reply.ok();
     }
 
     fn fsyncdir(&self, _req: &Request, node: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let _turn = self.turn();
         self.fs.fsyncdir(ino(node), datasync, later(reply));
     }
 
     fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        let _turn = self.turn();
         match self.fs.statfs() {
             Ok(s) => {
                 reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, s.namelen, s.frsize);
@@ -342,22 +381,27 @@ impl fuser::Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         empty(reply, self.fs.setxattr(&caller(req), ino(node), name, value, flags));
     }
 
     fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _turn = self.turn();
         self.fs.getxattr(ino(node), name, size, Box::new(move |result| xattr(reply, result)));
     }
 
     fn listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        let _turn = self.turn();
         xattr(reply, self.fs.listxattr(&caller(req), ino(node), size));
     }
 
     fn removexattr(&self, req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         empty(reply, self.fs.removexattr(&caller(req), ino(node), name));
     }
 
     fn access(&self, _req: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        let _turn = self.turn();
         // The kernel checks permissions itself (default_permissions) and need not ask.
         reply.error(fuser::Errno::ENOSYS);
     }
@@ -373,6 +417,7 @@ impl fuser::Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
+        let _turn = self.turn();
         match self.fs.ioctl(ino(node), cmd, in_data) {
             Ok(output) => reply.ioctl(0, &output),
             Err(error) => reply.error(errno(error)),
@@ -389,6 +434,7 @@ impl fuser::Filesystem for Adapter {
         _flags: PollFlags,
         reply: ReplyPoll,
     ) {
+        let _turn = self.turn();
         // Regular files are always ready, and the kernel says so itself when told not to ask.
         reply.error(fuser::Errno::ENOSYS);
     }
@@ -403,6 +449,7 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         self.fs.fallocate(ino(node), offset, length, mode, later(reply));
     }
 
@@ -415,6 +462,7 @@ impl fuser::Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let _turn = self.turn();
         match self.fs.lseek(ino(node), offset, whence) {
             Ok(offset) => reply.offset(offset),
             Err(error) => reply.error(errno(error)),
@@ -434,6 +482,7 @@ impl fuser::Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let _turn = self.turn();
         let answer = Box::new(move |result: Result<u32, Errno>| match result {
             Ok(copied) => reply.written(copied),
             Err(error) => reply.error(errno(error)),

@@ -4,6 +4,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::writev;
 
 use super::wire::{Message, header, inval_attributes};
@@ -45,6 +46,12 @@ impl Kernel for Device {
         let device = self.itself.upgrade().ok_or(Errno::NODEV)?;
         let id = sys::backing_id::open(self.fd.as_fd(), file)?;
         Ok(Arc::new(LentFile { device, id }))
+    }
+
+    fn has_requests(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let ready = poll(&mut fds, Some(&Timespec::default()));
+        ready.is_ok() && fds.iter().any(|fd| fd.revents().contains(PollFlags::IN))
     }
 
     fn attributes_changed(&self, ino: Ino) {

@@ -36,8 +36,7 @@ pub(super) fn session<F: Filesystem>(
     acl: SessionACL,
     config: Config,
 ) -> io::Result<Session<F>> {
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let mut message = vec![0_u8; BUFFER];
     let length = read(&device, &mut message)?;
     let mut request = message.get(..length).unwrap_or_default().to_vec();
@@ -53,7 +52,8 @@ pub(super) fn session<F: Filesystem>(
 /// Takes capabilities out of what an INIT request offers.
 fn withhold(request: &mut [u8], capabilities: u32) -> io::Result<()> {
     let field = request.get_mut(FLAGS_AT..).and_then(<[u8]>::first_chunk_mut::<4>);
-    let field = field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the first request is not INIT"))?;
+    let field =
+        field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the first request is not INIT"))?;
     *field = (u32::from_ne_bytes(*field) & !capabilities).to_ne_bytes();
     Ok(())
 }

@@ -87,15 +87,25 @@ impl Bench {
         Self::over(Arc::new(SoftBank::new(&[HashAlgo::Sha1, HashAlgo::Sha256]).unwrap()), policy, setting)
     }
 
+    /// With a layer of the container's own, which trusts the same ring.
+    pub fn layered(host: &str, container: &str, setting: Setting) -> Self {
+        let bank = Arc::new(SoftBank::new(&[HashAlgo::Sha256]).unwrap());
+        Self::made(bank, host, Some(container), setting)
+    }
+
     pub fn over(bank: Arc<dyn PcrBank>, policy: &str, setting: Setting) -> Self {
-        let policy = Policy::parse(policy.as_bytes(), &ParseOptions::default()).unwrap();
+        Self::made(bank, policy, None, setting)
+    }
+
+    fn made(bank: Arc<dyn PcrBank>, host: &str, container: Option<&str>, setting: Setting) -> Self {
+        let parse = |text: &str| Arc::new(Policy::parse(text.as_bytes(), &ParseOptions::default()).unwrap());
         let list = Arc::new(List::new(ListOptions::new(Template::named("ima-sig").unwrap(), bank)).unwrap());
         let audit = Arc::new(Audit::in_memory("test"));
         let ring = Arc::new(Keyring::new("_ima"));
         let options = Options {
             mode: setting.mode,
-            host: Layer { policy: Arc::new(policy), ring: Arc::clone(&ring) },
-            container: None,
+            host: Layer { policy: parse(host), ring: Arc::clone(&ring) },
+            container: container.map(|text| Layer { policy: parse(text), ring: Arc::clone(&ring) }),
             hash: HashAlgo::Sha256,
             template: Template::named("ima-sig").unwrap(),
             pcr: PcrIndex::default(),
@@ -180,6 +190,16 @@ impl Bench {
         assert!(record.contains(&format!("\"cause\":\"{cause}\"")), "{record}");
     }
 
+    /// As [`Bench::refuse`], but first there is the record of an `open_writers` violation.
+    pub fn violation(&self, file: &Arc<TestFile>, flags: i32, cause: &str) {
+        let before = self.records().len();
+        assert_eq!(self.open(file, flags).unwrap_err().errno(), rustix::io::Errno::ACCESS);
+        let records = self.records();
+        assert_eq!(records.len(), before + 2, "{records:?}");
+        assert!(records[before].contains("open_writers"), "{records:?}");
+        assert!(records[before + 1].contains(&format!("\"cause\":\"{cause}\"")), "{records:?}");
+    }
+
     pub fn records(&self) -> Vec<String> {
         self.audit.read_from(0).lines.iter().map(|line| line.json.to_string()).collect()
     }
@@ -211,6 +231,14 @@ pub fn rewrite(file: &TestFile, content: &[u8]) {
     disk.write_all(content).unwrap();
     drop(disk);
     settle();
+}
+
+/// The label on disk.
+pub fn label_of(file: &TestFile) -> Vec<u8> {
+    let mut value = vec![0; 600];
+    let length = rustix::fs::getxattr(&file.disk, "security.ima", value.as_mut_slice()).unwrap();
+    value.truncate(length);
+    value
 }
 
 pub const READ: i32 = 0;

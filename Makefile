@@ -1,0 +1,56 @@
+# imafs: `make test` proves it, `make demo` shows it. Both install what they need by apt; both need root to mount.
+
+CARGO ?= cargo
+TOOLS := target/tools
+DENY := $(TOOLS)/bin/cargo-deny
+DENY_VERSION := 0.20.2
+
+.PHONY: help build test demo soak check deps fmt fmt-check clippy doc deny clean
+
+help:
+	@echo "make build   the programs, in target/debug"
+	@echo "make demo    a Debian root filesystem, signed, mounted, tampered with and refused: under 5 minutes"
+	@echo "make test    formatting, lints, documentation, dependencies, and every test"
+	@echo "make soak    20 minutes of mixed load on one mount (IMAFS_SOAK_SECONDS)"
+	@echo "make fmt     formats the sources"
+	@echo "make check   what of 'make test' needs no root and no mount"
+
+build: deps
+	$(CARGO) build --workspace --bins
+
+test: check
+	$(CARGO) build --workspace --bins
+	RUST_LIB_BACKTRACE=0 $(CARGO) test --workspace --no-fail-fast
+
+check: deps fmt-check clippy doc deny
+
+demo: build
+	scripts/demo.sh
+
+soak: build
+	target/debug/imafs-soak
+
+deps:
+	@scripts/install-deps.sh
+
+fmt:
+	$(CARGO) fmt --all
+
+fmt-check:
+	$(CARGO) fmt --all --check
+
+clippy: deps
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+deny: $(DENY)
+	$(DENY) --workspace --log-level error check licenses bans sources
+
+$(DENY): | deps
+	$(CARGO) install --locked --debug --version $(DENY_VERSION) --root $(TOOLS) --target-dir target/tools-build cargo-deny
+	rm -rf target/tools-build
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,127 @@
+//! Whether options make sense together; each that does not is told by name, with what to do about it.
+
+use std::path::PathBuf;
+
+use super::modes::{AppraiseMode, BankKind};
+use super::mount_config::Source;
+use super::options::Options;
+use super::values::AuditTarget;
+
+/// One thing wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The option, as it is spelled on the command line without dashes.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do about it.
+    pub next_step: String,
+}
+
+/// All that is wrong with a configuration, at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|p| format!("{}: {}", p.key, p.message)).collect::<Vec<_>>().join("; "))]
+pub struct InvalidConfig(pub Vec<Problem>);
+
+/// Problems found so far.
+#[derive(Default)]
+pub(super) struct Problems(pub(super) Vec<Problem>);
+
+impl Problems {
+    pub(super) fn add(
+        &mut self,
+        key: &'static str,
+        message: impl Into<String>,
+        next_step: impl Into<String>,
+    ) {
+        self.0.push(Problem { key, message: message.into(), next_step: next_step.into() });
+    }
+}
+
+/// The source or the layers; `None`, with a problem, when there is neither or both.
+pub(super) fn source(options: &Options, problems: &mut Problems) -> Option<Source> {
+    let upper = match (&options.upper, &options.work) {
+        (Some(upper), Some(work)) => Some((upper.clone(), work.clone())),
+        (None, None) => None,
+        (Some(_), None) => {
+            problems.add(
+                "upper",
+                "a writable layer needs a work directory",
+                "add --work DIR on its filesystem",
+            );
+            None
+        }
+        (None, Some(_)) => {
+            problems.add(
+                "work",
+                "a work directory belongs to a writable layer",
+                "add --upper DIR or drop --work",
+            );
+            None
+        }
+    };
+    match (&options.source, options.lower.is_empty()) {
+        (Some(source), true) if options.upper.is_none() => Some(Source::Directory(source.clone())),
+        (Some(_), true) => {
+            problems.add(
+                "upper",
+                "layers and a source exclude each other",
+                "write the source as --lower DIR",
+            );
+            None
+        }
+        (Some(_), false) => {
+            problems.add(
+                "lower",
+                "layers and a source exclude each other",
+                "name only the target beside --lower",
+            );
+            None
+        }
+        (None, false) => layers(&options.lower, upper, problems),
+        (None, true) => {
+            problems.add("source", "no source is named", "say what to mount: imafs mount SOURCE TARGET");
+            None
+        }
+    }
+}
+
+fn layers(lower: &[PathBuf], upper: Option<(PathBuf, PathBuf)>, problems: &mut Problems) -> Option<Source> {
+    match (lower, upper) {
+        ([only], None) => Some(Source::Directory(only.clone())),
+        (lower, Some((upper, work))) => Some(Source::Overlay { lower: lower.to_vec(), upper, work }),
+        (_, None) => {
+            let advice = "add --upper DIR and --work DIR, and --read-only to refuse changes";
+            problems.add("lower", "several layers need a writable one above them", advice);
+            None
+        }
+    }
+}
+
+/// Options that contradict each other or make no sense alone.
+pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Problems) {
+    if !foreground && options.audit.contains(&AuditTarget::Stdout) {
+        problems.add(
+            "audit",
+            "stdout is closed for a mount in the background",
+            "add --foreground or use file:PATH or journal",
+        );
+    }
+    if options.hash_threads.is_some_and(|threads| !(1..=256).contains(&threads)) {
+        problems.add("hash-threads", "a number from 1 to 256 is needed", "leave it out for one per CPU");
+    }
+    if options.tpm == Some(BankKind::None) && !options.bank.is_empty() {
+        problems.add("bank", "there are no banks with tpm none", "drop --bank or use --tpm soft");
+    }
+    if options.read_only == Some(true) && options.appraise == Some(AppraiseMode::Fix) {
+        problems.add(
+            "appraise",
+            "fix writes labels, which read-only forbids",
+            "drop --read-only to label files",
+        );
+    }
+    let prefix = options.path_prefix.as_deref();
+    if prefix.is_some_and(|prefix| !prefix.as_os_str().is_empty() && !prefix.is_absolute()) {
+        problems.add("path-prefix", "paths are recorded from the root, so it begins with '/'", "write /NAME");
+    }
+}

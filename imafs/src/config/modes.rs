@@ -1,0 +1,116 @@
+//! The options that choose among a few words; evmctl's and the kernel's words where those have one.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What happens to an open whose appraisal does not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AppraiseMode {
+    /// Deny it.
+    #[default]
+    Enforce,
+    /// Record it and let it pass.
+    Log,
+    /// Write a fresh hash label and let it pass; signatures are left alone.
+    Fix,
+    /// Do not appraise at all.
+    Off,
+}
+
+impl fmt::Display for AppraiseMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforce => "enforce",
+            Self::Log => "log",
+            Self::Fix => "fix",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// Who else may change the source while it is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheMode {
+    /// Nobody: the kernel may cache names and attributes for long.
+    #[default]
+    Exclusive,
+    /// Others may: their changes are seen at the next open.
+    Shared,
+}
+
+/// How the control directory `.imafs` appears in the mount's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlMode {
+    /// Readable, and writable where the kernel's files are.
+    Rw,
+    /// Readable.
+    #[default]
+    Ro,
+    /// Not in the mount; served on the host only (`imafs status`).
+    Host,
+    /// Nowhere but in `imafs status`.
+    None,
+}
+
+/// Which opens for reading count as mappings, for FUSE never sees an mmap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MmapCheck {
+    /// Opens of ELF executables and shared objects.
+    #[default]
+    Elf,
+    /// Every open for reading.
+    All,
+    /// None.
+    Off,
+}
+
+/// Whether the kernel may serve reads and writes from the backing file by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PassthroughMode {
+    /// Where it offers to.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// How often open_writers and ToMToU violations of one file are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ViolationMode {
+    /// Once per span of writing, as Linux 6.15 and later do.
+    #[default]
+    Once,
+    /// At every open that finds one, as Linux 6.1 does.
+    Each,
+}
+
+/// The PCR bank that measurements extend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BankKind {
+    /// PCRs kept in the imafs process.
+    #[default]
+    Soft,
+    /// No PCRs: the list alone.
+    None,
+}
+
+/// The shape of audit records in files and on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+    /// The kernel's `type=1800 ...` line.
+    Kernel,
+}

@@ -1,0 +1,90 @@
+//! PCR values, and `evmctl ima_measurement` as the judge of whether a list replays to them.
+
+use crate::process::output;
+use anyhow::{Context, Result, bail, ensure};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One PCR of one bank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// Hash algorithm of the bank, as the kernel spells it.
+    pub bank: String,
+    /// Which register.
+    pub index: u32,
+    /// Its value, lower-case hexadecimal.
+    pub hex: String,
+}
+
+/// Reads lines of bank, PCR number and value, as `/.imafs/pcrs` has them.
+///
+/// # Errors
+/// Fails on any line of another shape.
+pub fn parse(text: &str) -> Result<Vec<Value>> {
+    text.lines().filter(|l| !l.trim().is_empty()).map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Result<Value> {
+    let mut words = line.split_whitespace();
+    let (Some(bank), Some(index), Some(hex), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        bail!("not bank, PCR and value: {line:?}");
+    };
+    ensure!(hex.bytes().all(|b| b.is_ascii_hexdigit()), "not hexadecimal: {line:?}");
+    let index = index.parse().with_context(|| format!("not a PCR number: {line:?}"))?;
+    Ok(Value { bank: bank.to_owned(), index, hex: hex.to_ascii_lowercase() })
+}
+
+/// Writes one bank the way `evmctl --pcrs` reads it: `PCR-00: HEX` for 0 to 23, in order, zeros where unknown.
+///
+/// Source: `read_one_bank`, ima-evm-utils 1.4, src/evmctl.c; it stops understanding at the first number missing.
+fn evmctl_file(values: &[Value], bank: &str, dir: &Path) -> Result<PathBuf> {
+    let width = match bank {
+        "sha1" => 40,
+        "sha256" => 64,
+        other => bail!("no width known for bank {other}"),
+    };
+    let mut text = String::new();
+    for index in 0..24 {
+        let known = values.iter().find(|v| v.bank == bank && v.index == index).map(|v| v.hex.as_str());
+        let zeros = "0".repeat(width);
+        writeln!(text, "PCR-{index:02}: {}", known.unwrap_or(&zeros)).context("cannot write")?;
+    }
+    let path = dir.join(format!("pcrs-{bank}"));
+    std::fs::write(&path, text).context("cannot write the PCR file")?;
+    Ok(path)
+}
+
+/// Asks evmctl whether a binary measurement list of `entries` entries replays to these values of PCR 10, in the
+/// SHA-1 and SHA-256 banks, with its very last entry.
+///
+/// # Errors
+/// Fails with evmctl's words when it says no, or meets the values before the end of the list.
+pub fn evmctl_accepts(list: &Path, entries: u64, values: &[Value], dir: &Path) -> Result<()> {
+    let mut evmctl = Command::new("evmctl");
+    evmctl.args(["ima_measurement", "--ignore-violations"]);
+    for bank in ["sha1", "sha256"] {
+        let mut option = std::ffi::OsString::from(format!("{bank},"));
+        option.push(evmctl_file(values, bank, dir)?);
+        evmctl.arg("--pcrs").arg(option);
+    }
+    let out = output(evmctl.arg("-v").arg(list))?;
+    let words = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    ensure!(out.status.success(), "evmctl says no: {}\n{}", out.status, tail(&words));
+    for bank in ["sha1", "sha256"] {
+        let agreed = format!("{bank} PCR-10: succeed at entry {entries}");
+        ensure!(
+            words.lines().any(|line| line == agreed),
+            "evmctl does not say `{agreed}`:\n{}",
+            tail(&words)
+        );
+    }
+    Ok(())
+}
+
+/// The last lines of a long text.
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
+}

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Installs the Debian packages that building, testing and the demo need, if any is missing. Says nothing when all
+# are there. Rust itself is not installed: see rustup.rs.
+set -eu
+
+packages='
+acl
+attr
+build-essential
+ca-certificates
+diffutils
+fio
+git
+ima-evm-utils
+make
+mmdebstrap
+openssl
+python3
+sqlite3
+util-linux
+'
+
+missing=
+for package in $packages; do
+    status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
+    [ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get > /dev/null; then
+    echo "install-deps: this is no Debian; install by your own means:$missing" >&2
+    exit 2
+fi
+as_root=
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo > /dev/null; then
+        echo "install-deps: as root, run: apt-get install$missing" >&2
+        exit 2
+    fi
+    as_root=sudo
+fi
+echo "install-deps: installing$missing" >&2
+$as_root apt-get update -qq
+# The word splitting is wanted: each package is an argument.
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive $as_root apt-get install -qq --yes --no-install-recommends $missing > /dev/null
