@@ -156,7 +156,7 @@ mod tests {
     fn a_change_stamped_with_a_whole_second_settles_only_when_the_next_one_cannot_share_it() {
         let at =
             |nanos| ContentVersion { dev: 0, ino: 0, size: 0, mtime: (1000, nanos), ctime: (1000, nanos) };
-        let later = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000 + millis);
+        let later = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000 + millis);
         assert!(!at(0).is_settled_at(later(999)));
         assert!(at(0).is_settled_at(later(2001)));
         assert!(at(1).is_settled_at(later(999)));

@@ -17,7 +17,7 @@ use policy::{Actions, AppraiseClass, Decision, Func, RuleFlags};
 use crate::denial::Denial;
 use crate::evidence::{Evidence, gather};
 use crate::kind::Kind;
-use crate::monitor::{Monitor, asks_signature, is_strict, requirement};
+use crate::monitor::{Monitor, asks_signature, is_strict, note_served, requirement};
 use crate::options::{Layer, Mode, OnMeasureFailure};
 use crate::plan::{Hooks, Plan};
 use crate::records::{self, Event};
@@ -57,6 +57,7 @@ impl<'a> Check<'a> {
     /// Decides; gives the content version that the decision is about.
     pub fn decide(&self) -> Result<ContentVersion, Denial> {
         self.nobody_starts_it()?;
+        self.nobody_uses_it()?;
         let kind = self.kind()?;
         let hooks = self.hooks(kind.as_ref())?;
         self.prepare(&hooks);
@@ -69,6 +70,7 @@ impl<'a> Check<'a> {
             }
         }
         self.plan.object.state().with(|inner| {
+            note_served(inner, self.plan, &hooks);
             if self.plan.access.is_write() && self.monitor.wants_relabel(&hooks) {
                 inner.relabel = true;
             }
@@ -250,8 +252,8 @@ impl<'a> Check<'a> {
     }
 
     /// Content that passed can still be changed through a writable mapping that is left. What is to be run, mapped
-    /// or signed is not served then (the kernel's `mmapped_writers`, for mappings); what is to be run not under any
-    /// writer: the kernel would let the program start if the last one closed after this check.
+    /// or signed is not served then (the kernel's `mmapped_writers`, for mappings); nor under any writer, who could
+    /// change it after this check.
     fn nobody_writes_it(&self, judged: &Judged<'_>) -> Result<(), Denial> {
         let decision = judged.decision;
         let state = self.plan.object.state();
@@ -260,13 +262,35 @@ impl<'a> Check<'a> {
             AppraiseClass::File | AppraiseClass::Read => state.with(|inner| asks_signature(inner, decision)),
         };
         let started = self.plan.access.is_exec();
-        let written = self.mapped_writers || (started && writers_standing(self.plan) > 0);
-        if !written || !matters {
+        let signed = state.with(|inner| asks_signature(inner, decision));
+        let opened = (started || (signed && !self.plan.access.is_write())) && writers_standing(self.plan) > 0;
+        if !matters || !(self.mapped_writers || opened) {
             return Ok(());
         }
-        let cause = "mmapped_writers";
-        self.record(&Event::new(RecordType::IntegrityData, "mmap_file", cause).of(judged.layer, decision));
+        let (op, cause) = match self.mapped_writers || started {
+            true => ("mmap_file", "mmapped_writers"),
+            false => ("appraise_data", "open_writers"),
+        };
+        self.record(&Event::new(RecordType::IntegrityData, op, cause).of(judged.layer, decision));
         self.refused_as(if started { Denial::busy(cause) } else { Denial::open(cause) })
+    }
+
+    /// What was served because of its signature is not written while somebody has it open or mapped: they would get
+    /// content that nobody vouched for. The kernel leaves that to the rules for writing opens.
+    fn nobody_uses_it(&self) -> Result<(), Denial> {
+        let state = self.plan.object.state();
+        let served = self.plan.access.is_write() && state.with(|inner| inner.served_signed);
+        if !served || self.monitor.options.mode != Mode::Enforce {
+            return Ok(());
+        }
+        let readers = self.plan.readers_before.min(state.with(|inner| inner.readers));
+        if readers == 0 && matches!(self.plan.object.is_in_use(), Ok(false)) {
+            state.with(|inner| inner.served_signed = false);
+            return Ok(());
+        }
+        let cause = "signed-file-immutable";
+        self.record(&Event::new(RecordType::IntegrityData, "appraise_data", cause));
+        Err(Denial::open(cause))
     }
 
     /// Between the check of a program and its start the kernel does not yet keep writers away; a moment later it

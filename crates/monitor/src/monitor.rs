@@ -185,6 +185,9 @@ impl Monitor {
         if (access.is_write() && known.executors > 0) || (access.is_exec() && known.writers > 0) {
             return None;
         }
+        if access.is_write() && known.served_signed {
+            return None;
+        }
         if self.needs_kind(access) && known.kind.is_none() {
             return None;
         }
@@ -196,6 +199,7 @@ impl Monitor {
             if stands {
                 inner.count(access.flags);
                 violation::arm(inner, plan, &hooks);
+                note_served(inner, plan, &hooks);
                 if access.is_write() && self.wants_relabel(&hooks) {
                     inner.relabel = true;
                 }
@@ -370,6 +374,15 @@ pub(crate) fn is_strict(inner: &Inner, decision: &Decision) -> bool {
     decision.actions.contains(Actions::APPRAISE) && (!inner.relabel || asks_signature(inner, decision))
 }
 
+/// Notes that content is being served which only its signature lets through.
+pub(crate) fn note_served(inner: &mut Inner, plan: &Plan, hooks: &Hooks) {
+    let decisions = || hooks.iter().flat_map(|hook| hook.decisions.iter().flatten());
+    let signed =
+        |decision: &Decision| decision.actions.contains(Actions::APPRAISE) && asks_signature(inner, decision);
+    let served = !plan.access.is_write() && decisions().any(signed);
+    inner.served_signed |= served;
+}
+
 /// Whether a signature is asked for or found.
 pub(crate) fn asks_signature(inner: &Inner, decision: &Decision) -> bool {
     inner.signed || decision.flags.contains(RuleFlags::SIGNATURE_REQUIRED)
@@ -392,6 +405,7 @@ struct Known {
     writers: u32,
     epoch: u32,
     executors: u32,
+    served_signed: bool,
     pending: bool,
     /// No open for writing stands, but a mapping made under an earlier one may.
     doubtful: bool,
@@ -408,6 +422,7 @@ impl Known {
             writers: inner.writers,
             epoch: inner.writer_epoch,
             executors: inner.executors,
+            served_signed: inner.served_signed,
             pending: inner.pending > 0,
             doubtful: inner.was_written && inner.writers == 0,
             kind: kind.cloned(),

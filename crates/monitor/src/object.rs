@@ -38,6 +38,15 @@ pub trait Object: Send + Sync {
     /// When it cannot be found out; the inode then counts as written.
     fn is_written(&self) -> io::Result<bool>;
 
+    /// Whether anybody at all has this inode open on the backing filesystem, a mapping that outlived its descriptor
+    /// included; the monitor's and the filesystem's own descriptors do not count.
+    ///
+    /// Asked only when no open stands by the monitor's own count.
+    ///
+    /// # Errors
+    /// When it cannot be found out; the inode then counts as in use.
+    fn is_in_use(&self) -> io::Result<bool>;
+
     /// The absolute path in the mount by which it was last looked up, for records and `path=` rules.
     ///
     /// Bytes, beginning with `/`; the last component alone when no path leads to it any more.

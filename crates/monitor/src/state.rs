@@ -71,6 +71,9 @@ pub(crate) struct Inner {
     /// The hash label is redone when the last writer closes. Until then what was remembered stands, as in the
     /// kernel: to have the label redone its writer need only close.
     pub relabel: bool,
+    /// The content was served under a rule that asks for a signature, and may still be in use: see
+    /// [`crate::check::Check`], `nobody_uses_it`.
+    pub served_signed: bool,
     /// A reader whose access was measured has opened the file; a writer now is a violation.
     pub read_is_measured: bool,
     /// Was open for writing since it was last seen to have no writers at all, mappings included.

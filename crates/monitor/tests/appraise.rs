@@ -142,9 +142,39 @@ fn a_writer_that_stays_cannot_hide_a_change_of_signed_content() {
     let file = bench.file("a", b"hello\n");
     bench.label(&file, &hello_signature());
     bench.hold(&file, WRITE);
-    bench.pass(&file, READ);
+    bench.refuse(&file, READ, "open_writers");
     rewrite(&file, b"jello\n");
     bench.refuse(&file, READ, "invalid-signature");
+    bench.close(&file, WRITE);
+    bench.refuse(&file, READ, "invalid-signature");
+    rewrite(&file, b"hello\n");
+    bench.pass(&file, READ);
+}
+
+#[test]
+fn signed_content_in_use_is_not_written_and_may_be_afterwards() {
+    let bench = Bench::new("appraise func=FILE_CHECK mask=MAY_READ appraise_type=imasig\n");
+    bench.trust("ec");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.hold(&file, READ);
+    bench.refuse(&file, WRITE, "signed-file-immutable");
+    bench.pass(&file, READ);
+    bench.refuse(&file, WRITE, "signed-file-immutable");
+    bench.close(&file, READ);
+    file.used_elsewhere.store(true, Ordering::Relaxed);
+    bench.refuse(&file, WRITE, "signed-file-immutable");
+    file.used_elsewhere.store(false, Ordering::Relaxed);
+    bench.pass(&file, WRITE);
+}
+
+#[test]
+fn unsigned_content_in_use_may_be_written() {
+    let bench = Bench::new("appraise func=FILE_CHECK mask=MAY_READ\n");
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.hold(&file, READ);
+    bench.pass(&file, WRITE);
 }
 
 #[test]

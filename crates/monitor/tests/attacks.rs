@@ -189,7 +189,7 @@ fn signed_content_changed_through_a_dirty_page_is_not_served_after_the_close() {
     bench.hold(&file, WRITE);
     let Some(mut mapping) = Mapping::of(&file) else { return };
     mapping.write(b"hello\n");
-    bench.pass(&file, READ);
+    bench.refuse(&file, READ, "open_writers");
     mapping.write(b"jello\n");
     drop(mapping);
     bench.close(&file, WRITE);
@@ -398,6 +398,10 @@ impl Object for Relabelled {
     fn read_fd(&self) -> std::io::Result<Arc<OwnedFd>> {
         self.file.read_fd()
     }
+    fn is_in_use(&self) -> std::io::Result<bool> {
+        Ok(false)
+    }
+
     fn is_written(&self) -> std::io::Result<bool> {
         self.file.is_written()
     }

@@ -1,4 +1,4 @@
-//! Whether anybody has a file open for writing, asked of the kernel by trying for a read lease.
+//! Whether anybody has a file open, or open for writing, asked of the kernel by trying for a lease.
 //!
 //! Source: fcntl(2) `F_SETLEASE`, `F_SETSIG`; `check_conflicting_open`, fs/locks.c.
 
@@ -20,12 +20,26 @@ const F_SETSIG: libc::c_int = 10;
 /// # Errors
 /// [`Errno::INVAL`] where the filesystem has no leases; [`Errno::ACCESS`] without `CAP_LEASE` on another's file.
 pub fn is_open_for_writing(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    is_refused(file, libc::F_RDLCK)
+}
+
+/// Whether the file behind `file` is open anywhere else at all, through any descriptor or mapping; `O_PATH`
+/// descriptors do not count. `file` and the wait are as for [`is_open_for_writing`], with every open elsewhere.
+///
+/// # Errors
+/// As for [`is_open_for_writing`].
+pub fn is_open_elsewhere(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    is_refused(file, libc::F_WRLCK)
+}
+
+/// Takes a lease and gives it back; others who have the file open stand in its way.
+fn is_refused(file: BorrowedFd<'_>, lease: libc::c_int) -> Result<bool, Errno> {
     // A writer who opens in between makes the kernel signal the lease's holder, by default with SIGIO, which
     // would end the process. SIGURG is ignored unless somebody handles it.
     // SAFETY: fcntl(2) with F_SETSIG takes a number; `file` is borrowed.
     check(unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) })?;
     // SAFETY: fcntl(2) with F_SETLEASE takes a number; `file` is borrowed.
-    match check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) }) {
+    match check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, lease) }) {
         Ok(_) => {
             // SAFETY: as above.
             check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) })?;
@@ -49,5 +63,15 @@ mod tests {
         assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(true));
         drop(writer);
         assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(false));
+    }
+
+    #[test]
+    fn a_reader_is_seen_while_it_has_the_file_open_and_not_after() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let reader = File::open(&path).unwrap();
+        assert_eq!(is_open_elsewhere(File::open(&path).unwrap().as_fd()), Ok(true));
+        assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(false));
+        drop(reader);
+        assert_eq!(is_open_elsewhere(File::open(&path).unwrap().as_fd()), Ok(false));
     }
 }
