@@ -9,6 +9,7 @@ attr
 build-essential
 ca-certificates
 diffutils
+e2fsprogs
 fio
 git
 ima-evm-utils

@@ -2,7 +2,7 @@
 //! there, but for the differences listed in `integration/src/golden/differences.rs` and `docs/differences.md`.
 
 use anyhow::{Result, ensure};
-use integration::golden::differences::unexplained;
+use integration::golden::explain::disagreement;
 use integration::golden::{Scenario, Stage, compare, document, play};
 use integration::{Need, need};
 use std::fmt::Write as _;
@@ -33,12 +33,12 @@ fn agree(scenario: &Scenario) -> Result<()> {
     let log = stage.log();
     stage.strike()?;
     let mismatches = compare::mismatches(&recording, &outcome)?;
-    let (unknown, gone) = unexplained(&scenario.name, &mismatches);
+    let found = disagreement(&scenario.name, &mismatches);
     let mut report = String::new();
-    for mismatch in &unknown {
+    for mismatch in &found.unknown {
         write!(report, "not listed: {mismatch}")?;
     }
-    for place in &gone {
+    for place in &found.gone {
         writeln!(report, "listed, but not so: {place:?}")?;
     }
     ensure!(report.is_empty(), "{}:\n{report}imafs said:\n{log}", scenario.name);

@@ -247,14 +247,14 @@ impl<'a> Check<'a> {
         if !status.allows() {
             return self.refused(verdict.cause.map_or("failed", appraise::Cause::as_str));
         }
-        self.nobody_writes_it(judged)?;
+        self.nobody_writes_it(judged, evidence)?;
         self.algorithm_allowed(judged, evidence)
     }
 
     /// Content that passed can still be changed through a writable mapping that is left. What is to be run, mapped
     /// or signed is not served then (the kernel's `mmapped_writers`, for mappings); nor under any writer, who could
     /// change it after this check.
-    fn nobody_writes_it(&self, judged: &Judged<'_>) -> Result<(), Denial> {
+    fn nobody_writes_it(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
         let decision = judged.decision;
         let state = self.plan.object.state();
         let matters = match decision.appraise_class {
@@ -271,7 +271,8 @@ impl<'a> Check<'a> {
             true => ("mmap_file", "mmapped_writers"),
             false => ("appraise_data", "open_writers"),
         };
-        self.record(&Event::new(RecordType::IntegrityData, op, cause).of(judged.layer, decision));
+        let event = Event::new(RecordType::IntegrityData, op, cause).digest(evidence.digest);
+        self.record(&event.of(judged.layer, decision));
         self.refused_as(if started { Denial::busy(cause) } else { Denial::open(cause) })
     }
 
@@ -279,17 +280,19 @@ impl<'a> Check<'a> {
     /// content that nobody vouched for. The kernel leaves that to the rules for writing opens.
     fn nobody_uses_it(&self) -> Result<(), Denial> {
         let state = self.plan.object.state();
-        let served = self.plan.access.is_write() && state.with(|inner| inner.served_signed);
-        if !served || self.monitor.options.mode != Mode::Enforce {
+        let (served, collected) = state.with(|inner| (inner.served_signed, inner.collected));
+        let Some(rule) = served.filter(|_| self.plan.access.is_write()) else { return Ok(()) };
+        if self.monitor.options.mode != Mode::Enforce {
             return Ok(());
         }
         let readers = self.plan.readers_before.min(state.with(|inner| inner.readers));
-        if readers == 0 && matches!(self.plan.object.is_in_use(), Ok(false)) {
-            state.with(|inner| inner.served_signed = false);
+        if readers == 0 && release::unused(self.plan.object.as_ref()) {
+            state.with(|inner| inner.served_signed = None);
             return Ok(());
         }
         let cause = "signed-file-immutable";
-        self.record(&Event::new(RecordType::IntegrityData, "appraise_data", cause));
+        let event = Event::new(RecordType::IntegrityData, "appraise_data", cause).by_rule(self.monitor, rule);
+        self.record(&event.maybe_digest(collected.map(|collected| collected.digest)));
         Err(Denial::open(cause))
     }
 
@@ -303,7 +306,9 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         let cause = "open_for_execution";
-        self.record(&Event::new(RecordType::IntegrityData, "appraise_data", cause));
+        let collected = self.plan.object.state().with(|inner| inner.collected);
+        let event = Event::new(RecordType::IntegrityData, "appraise_data", cause);
+        self.record(&event.maybe_digest(collected.map(|collected| collected.digest)));
         Err(Denial::busy(cause))
     }
 

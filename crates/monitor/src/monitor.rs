@@ -23,7 +23,7 @@ use crate::options::{Mode, Options};
 use crate::plan::{Hooks, Plan};
 use crate::records;
 use crate::release::Closing;
-use crate::state::{Inner, LAYERS};
+use crate::state::{Inner, LAYERS, RuleId};
 use crate::subject::Nobody;
 use crate::violation;
 use crate::work::Work;
@@ -374,13 +374,19 @@ pub(crate) fn is_strict(inner: &Inner, decision: &Decision) -> bool {
     decision.actions.contains(Actions::APPRAISE) && (!inner.relabel || asks_signature(inner, decision))
 }
 
-/// Notes that content is being served which only its signature lets through.
+/// Notes that content is being served because of its signature, and by which rule.
 pub(crate) fn note_served(inner: &mut Inner, plan: &Plan, hooks: &Hooks) {
-    let decisions = || hooks.iter().flat_map(|hook| hook.decisions.iter().flatten());
+    if plan.access.is_write() {
+        return;
+    }
     let signed =
         |decision: &Decision| decision.actions.contains(Actions::APPRAISE) && asks_signature(inner, decision);
-    let served = !plan.access.is_write() && decisions().any(signed);
-    inner.served_signed |= served;
+    let rule =
+        hooks.iter().flat_map(|hook| hook.decisions.iter().enumerate()).find_map(|(layer, decision)| {
+            let decision = decision.as_ref().filter(|decision| signed(decision))?;
+            Some(RuleId { layer, index: decision.deciding(Class::Appraise)? })
+        });
+    inner.served_signed = rule.or(inner.served_signed);
 }
 
 /// Whether a signature is asked for or found.
@@ -422,7 +428,7 @@ impl Known {
             writers: inner.writers,
             epoch: inner.writer_epoch,
             executors: inner.executors,
-            served_signed: inner.served_signed,
+            served_signed: inner.served_signed.is_some(),
             pending: inner.pending > 0,
             doubtful: inner.was_written && inner.writers == 0,
             kind: kind.cloned(),

@@ -15,6 +15,7 @@ use crate::evidence::Evidence;
 use crate::monitor::Monitor;
 use crate::object::Object;
 use crate::options::Layer;
+use crate::state::RuleId;
 
 /// Which form of the file's name a record carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,18 @@ impl Event {
 
     /// Carries the collected digest.
     pub fn digest(self, digest: Digest) -> Self {
-        Self { digest: Some(digest), ..self }
+        self.maybe_digest(Some(digest))
+    }
+
+    /// Carries the digest that was collected last, if there is one.
+    pub fn maybe_digest(self, digest: Option<Digest>) -> Self {
+        Self { digest, ..self }
+    }
+
+    /// Names a rule that decided an earlier access.
+    pub fn by_rule(self, monitor: &Monitor, rule: RuleId) -> Self {
+        let layer = monitor.layers().nth(rule.layer);
+        Self { rule: layer.and_then(|layer| text_of(layer, rule.index)), ..self }
     }
 
     /// Carries the last component of the path only.
@@ -64,7 +76,10 @@ impl Event {
 }
 
 fn rule_text(layer: &Layer, decision: &Decision, class: Class) -> Option<String> {
-    let index = decision.deciding(class)?;
+    text_of(layer, decision.deciding(class)?)
+}
+
+fn text_of(layer: &Layer, index: usize) -> Option<String> {
     layer.policy.rules().get(index).map(|rule| rule.to_string().trim_end().to_owned())
 }
 

@@ -82,6 +82,20 @@ fn write_hash(monitor: &Monitor, object: &dyn Object) -> std::io::Result<()> {
 /// after it has sent RELEASE; a task that is not scheduled in between holds on for as long.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Whether nobody has the file open or mapped any more. Those that are just leaving are waited for, as below.
+pub(crate) fn unused(object: &dyn Object) -> bool {
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(50);
+    while !matches!(object.is_in_use(), Ok(false)) {
+        if start.elapsed() >= LINGER {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(5));
+    }
+    true
+}
+
 /// Whether writers of `epoch` are left though no open for writing stands.
 ///
 /// Those that are just leaving are waited for. Once waiting was in vain it was a mapping, and the same writers'

@@ -71,9 +71,9 @@ pub(crate) struct Inner {
     /// The hash label is redone when the last writer closes. Until then what was remembered stands, as in the
     /// kernel: to have the label redone its writer need only close.
     pub relabel: bool,
-    /// The content was served under a rule that asks for a signature, and may still be in use: see
+    /// The content was served because of its signature, by this rule, and may still be in use: see
     /// [`crate::check::Check`], `nobody_uses_it`.
-    pub served_signed: bool,
+    pub served_signed: Option<RuleId>,
     /// A reader whose access was measured has opened the file; a writer now is a violation.
     pub read_is_measured: bool,
     /// Was open for writing since it was last seen to have no writers at all, mappings included.
@@ -84,6 +84,13 @@ pub(crate) struct Inner {
     pub mapped_epoch: u32,
     /// The epoch that has had its `open_writers` violation; 0 for none.
     pub told_epoch: u32,
+}
+
+/// A rule: the layer it stands in, and its index there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RuleId {
+    pub layer: usize,
+    pub index: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy)]

@@ -20,26 +20,28 @@ const F_SETSIG: libc::c_int = 10;
 /// # Errors
 /// [`Errno::INVAL`] where the filesystem has no leases; [`Errno::ACCESS`] without `CAP_LEASE` on another's file.
 pub fn is_open_for_writing(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    is_refused(file, libc::F_RDLCK)
+    conflicts(file, libc::F_RDLCK)
 }
 
-/// Whether the file behind `file` is open anywhere else at all, through any descriptor or mapping; `O_PATH`
-/// descriptors do not count. `file` and the wait are as for [`is_open_for_writing`], with every open elsewhere.
+/// Whether the file behind `file` is open anywhere else, through any descriptor or mapping.
+///
+/// As [`is_open_for_writing`], but opens for reading count, and wait, as well. Descriptors opened with `O_PATH` do not
+/// count.
 ///
 /// # Errors
 /// As for [`is_open_for_writing`].
 pub fn is_open_elsewhere(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    is_refused(file, libc::F_WRLCK)
+    conflicts(file, libc::F_WRLCK)
 }
 
-/// Takes a lease and gives it back; others who have the file open stand in its way.
-fn is_refused(file: BorrowedFd<'_>, lease: libc::c_int) -> Result<bool, Errno> {
-    // A writer who opens in between makes the kernel signal the lease's holder, by default with SIGIO, which
+/// Whether the kernel refuses a lease of this kind because of other opens.
+fn conflicts(file: BorrowedFd<'_>, kind: libc::c_int) -> Result<bool, Errno> {
+    // Whoever opens the file in between makes the kernel signal the lease's holder, by default with SIGIO, which
     // would end the process. SIGURG is ignored unless somebody handles it.
     // SAFETY: fcntl(2) with F_SETSIG takes a number; `file` is borrowed.
     check(unsafe { libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) })?;
     // SAFETY: fcntl(2) with F_SETLEASE takes a number; `file` is borrowed.
-    match check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, lease) }) {
+    match check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) }) {
         Ok(_) => {
             // SAFETY: as above.
             check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) })?;
@@ -63,6 +65,23 @@ mod tests {
         assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(true));
         drop(writer);
         assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(false));
+    }
+
+    #[test]
+    fn a_reader_and_a_mapping_without_a_descriptor_are_seen() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, b"content").unwrap();
+        let (writer, path) = file.into_parts();
+        let mapping = crate::mapping::Shared::map(writer.as_fd(), 7).unwrap();
+        drop(writer);
+        assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(true));
+        assert_eq!(is_open_elsewhere(File::open(&path).unwrap().as_fd()), Ok(true));
+        drop(mapping);
+        let reader = File::open(&path).unwrap();
+        assert_eq!(is_open_elsewhere(File::open(&path).unwrap().as_fd()), Ok(true));
+        assert_eq!(is_open_for_writing(File::open(&path).unwrap().as_fd()), Ok(false));
+        drop(reader);
+        assert_eq!(is_open_elsewhere(File::open(&path).unwrap().as_fd()), Ok(false));
     }
 
     #[test]

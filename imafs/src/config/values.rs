@@ -108,14 +108,14 @@ text_value!(TemplateName, "TemplateName", "^[a-z0-9|-]+$");
 impl TemplateName {
     /// The template of this name, which parsing has found to exist; `None` cannot happen after that.
     pub fn template(&self) -> Option<Template> {
-        Template::lookup(&self.0)
+        Template::listed(&self.0)
     }
 }
 
 impl FromStr for TemplateName {
     type Err = ValueError;
     fn from_str(name: &str) -> Result<Self, ValueError> {
-        match Template::lookup(name) {
+        match Template::listed(name) {
             Some(_) => Ok(Self(name.to_owned())),
             None => Err(unknown(
                 "template",

@@ -1,5 +1,6 @@
 //! What the filesystem may ask of the kernel unasked, and what the kernel agreed to.
 
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -21,6 +22,10 @@ pub trait Kernel: Send + Sync {
 
     /// Whether requests wait to be read.
     fn has_requests(&self) -> bool;
+
+    /// Asks that a name be looked up again before it is used. Waits for requests that change its directory, so it
+    /// must not be called from the handler of one.
+    fn expire_name(&self, parent: Ino, name: &OsStr);
 
     /// Says that attributes of `ino` changed without the kernel's doing.
     fn attributes_changed(&self, ino: Ino);

@@ -130,10 +130,7 @@ impl Filesystem {
     pub(super) fn adopt(&self, found: Found) -> Arc<Node> {
         let kind = found.kind();
         let node = self.table.intern(found.key, kind, &self.vault);
-        match node.key() {
-            Key::Handle(_) => self.vault.keep(node.ino(), found.fd),
-            Key::Number { .. } => node.pin(found.fd),
-        }
+        self.vault.keep(node.ino(), found.fd);
         node
     }
 
@@ -147,7 +144,8 @@ impl Filesystem {
             .is_some_and(|old| Arc::ptr_eq(&old.parent, directory) && *old.name == *name.as_bytes());
         if !same {
             let place = Place { parent: Arc::clone(directory), name: name.as_bytes().into() };
-            self.table.sweep(node.set_place(Some(place)));
+            let left = node.set_place(Some(place));
+            self.close_streams(&self.table.sweep(left));
         }
     }
 

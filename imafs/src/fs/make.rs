@@ -1,6 +1,7 @@
 //! MKNOD, MKDIR, SYMLINK and LINK: new names.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use monitor::Change;
@@ -84,7 +85,8 @@ impl Filesystem {
         Ok(self.enter(&directory, name, self.probe(&directory, name)?))
     }
 
-    /// Gives an inode another name. The record keeps the place it has until the new name is looked up.
+    /// Gives an inode another name. The record keeps the place it has until the new name is looked up; from now on
+    /// each open by either name is preceded by a lookup, so that the place is the one it was opened by.
     ///
     /// # Errors
     /// What `linkat(2)` gives.
@@ -98,6 +100,11 @@ impl Filesystem {
         let found = self.probe(&directory, name)?;
         let stat = found.stat;
         let node = self.adopt(found);
+        if let (Some(place), Some(kernel)) = (node.place(), self.kernel.get().cloned()) {
+            // The kernel was told that the first name may be believed for long.
+            self.waits
+                .submit_free(move || kernel.expire_name(place.parent.ino(), OsStr::from_bytes(&place.name)));
+        }
         Ok(self.entry(&node, &stat))
     }
 

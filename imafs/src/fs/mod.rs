@@ -145,6 +145,8 @@ pub struct Filesystem {
     negotiated: OnceLock<Negotiated>,
     /// Cleared when the kernel says that nothing of this backing can be lent.
     lending: AtomicBool,
+    /// Whether the backing filesystem grants leases; found out with the first file that could be lent.
+    leases: OnceLock<bool>,
     /// Opens answered since the mount began, by mode: cached, lent.
     opened: [AtomicU64; 2],
 }
@@ -167,6 +169,7 @@ impl Filesystem {
         table.find(Ino::ROOT)?.pin(Arc::new(pinned));
         Ok(Arc::new(Self {
             lending: AtomicBool::new(options.passthrough),
+            leases: OnceLock::new(),
             checks: Pool::new("imafs-check", options.hash_threads.max(1)).map_err(thread_error)?,
             waits: Pool::new("imafs-io", IO_THREADS).map_err(thread_error)?,
             options,

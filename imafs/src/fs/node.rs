@@ -5,7 +5,7 @@
 //! other requests).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -23,8 +23,8 @@ use super::{Errno, Ino};
 pub(super) enum Key {
     /// Its file handle, which holds a generation, so a reused inode number is another key.
     Handle(FileHandle),
-    /// Device and inode number, where there are no handles. The record then pins a descriptor, so the number
-    /// cannot be reused while the record exists.
+    /// Device and inode number, where there are no handles. The inode is then found again by name; when its name goes
+    /// the record pins a descriptor, so the number cannot be reused while the record exists.
     Number {
         /// Device.
         device: u64,
@@ -107,7 +107,7 @@ impl Node {
         *self.pinned.lock() = Some(fd);
     }
 
-    /// Undoes [`Node::pin`] where a handle leads back.
+    /// Undoes [`Node::pin`] where a handle leads back. Without one an earlier name may be gone already.
     pub(super) fn unpin(&self) {
         match self.key {
             Key::Handle(_) => *self.pinned.lock() = None,
@@ -145,6 +145,18 @@ impl Node {
         Ok(MagicLink::to(self.path_fd()?))
     }
 
+    /// Asks the backing filesystem about opens that no count knows of: mappings of a lent file, which outlive the
+    /// open they were made through. Of a file that was never lent, RELEASE ends every use. The record outlives the
+    /// mapping: the kernel's backing file holds the path it was opened by (`backing_file_user_path`), and with it the
+    /// inode, so it is not forgotten (tried on 6.18).
+    fn asked_of_backing(&self, ask: fn(BorrowedFd<'_>) -> Result<bool, Errno>) -> io::Result<bool> {
+        if self.opens.lock().lent.is_none() {
+            return Ok(false);
+        }
+        let file = self.open_for_reading()?;
+        Ok(ask(file.as_fd())?)
+    }
+
     /// Opens the content for our own reading: regular files only, so that nothing blocks and no device is touched.
     fn open_for_reading(&self) -> Result<OwnedFd, Errno> {
         if self.kind != FileType::RegularFile {
@@ -173,12 +185,11 @@ impl Object for Node {
     }
 
     fn is_written(&self) -> io::Result<bool> {
-        // Without lending every write, and every writable mapping, is of an open that RELEASE ends.
-        if self.opens.lock().lent.is_none() {
-            return Ok(false);
-        }
-        let file = self.open_for_reading()?;
-        Ok(sys::lease::is_open_for_writing(file.as_fd())?)
+        self.asked_of_backing(sys::lease::is_open_for_writing)
+    }
+
+    fn is_in_use(&self) -> io::Result<bool> {
+        self.asked_of_backing(sys::lease::is_open_elsewhere)
     }
 
     fn path(&self) -> Vec<u8> {

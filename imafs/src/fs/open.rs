@@ -99,13 +99,16 @@ impl Filesystem {
             }
             Begun::Work(work) => {
                 let (fs, node) = (Arc::clone(self), Arc::clone(node));
-                self.checks.submit(node.ino(), move || fs.conclude(&node, work.run(), answer));
+                self.checks.submit(node.ino(), move || {
+                    let decision = fs.telling_changes(&node, || work.run());
+                    fs.conclude(&node, decision, answer);
+                });
             }
         }
     }
 
     /// Turns a decision into an answer.
-    fn conclude(&self, node: &Arc<Node>, decision: Result<Grant, Denial>, answer: Answer) {
+    fn conclude(self: &Arc<Self>, node: &Arc<Node>, decision: Result<Grant, Denial>, answer: Answer) {
         let grant = match decision {
             Ok(grant) => grant,
             Err(denial) => return self.refuse(answer, denial.errno()),
@@ -117,9 +120,7 @@ impl Filesystem {
             },
             Err(errno) => {
                 // The monitor counts this open since it began, and the kernel will not release it.
-                if let Some(closing) = self.monitor.release(Arc::clone(grant.object()), grant.flags()) {
-                    closing.run();
-                }
+                self.end_open(node, grant.flags());
                 self.refuse(answer, errno);
             }
         }
@@ -180,6 +181,11 @@ impl Filesystem {
         if opens.lent.is_some() {
             return OpenMode::Lent;
         }
+        if !self.leases.get_or_init(|| has_leases(path_fd)) {
+            tracing::info!("the source has no leases: its files are not lent to the kernel");
+            self.lending.store(false, Ordering::Relaxed);
+            return OpenMode::Cached;
+        }
         match self.kernel.get().map(|kernel| kernel.lend(path_fd.as_fd())) {
             Some(Ok(file)) => {
                 opens.lent = Some(file);
@@ -200,6 +206,13 @@ impl Filesystem {
             None => OpenMode::Cached,
         }
     }
+}
+
+/// Whether the backing filesystem grants leases. A mapping of a lent file outlives its open, and nothing but a lease
+/// tells of it.
+fn has_leases(path_fd: &impl AsFd) -> bool {
+    let file = reopen(path_fd, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
+    file.and_then(|file| sys::lease::is_open_for_writing(file.as_fd())).is_ok()
 }
 
 /// Opens the backing file as the kernel is about to, where that can be refused: the kernel would report every

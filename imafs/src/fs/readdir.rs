@@ -30,6 +30,9 @@ use super::{CacheMode, Errno, Filesystem, Ino};
 /// Directories being listed at once, beyond which one is opened again and goes on from its offset.
 const STREAMS: usize = 256;
 
+/// The handle of a directory that was not opened; all listings of it share the stream.
+pub(super) const SHARED_STREAM: u64 = 0;
+
 /// Bytes of directory entries read at a time.
 const BUFFER: usize = 32 << 10;
 
@@ -72,7 +75,7 @@ pub enum DirOpened {
 /// An open directory; its offset is set and used under the lock.
 type Stream = Arc<Mutex<OwnedFd>>;
 
-/// Open directories, by record and handle. Handle 0 is shared by all listings of a directory.
+/// Open directories, by record and handle.
 #[derive(Debug)]
 pub(super) struct DirStreams {
     streams: Mutex<LruCache<(Ino, u64), Stream>>,

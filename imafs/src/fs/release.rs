@@ -1,9 +1,12 @@
 //! FLUSH and RELEASE: the end of an open.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use monitor::Object;
 
+use super::attr::stat;
+use super::node::Node;
 use super::{Errno, Filesystem, Ino};
 
 impl Filesystem {
@@ -30,16 +33,38 @@ impl Filesystem {
         }
         let Ok(node) = self.table.find(ino) else { return };
         node.opens.lock().uncount(flags & libc::O_ACCMODE != libc::O_RDONLY);
-        let object: Arc<dyn Object> = Arc::clone(&node) as Arc<dyn Object>;
-        if let Some(closing) = self.monitor.release(object, flags) {
-            let fs = Arc::clone(self);
-            self.checks.submit(ino, move || {
-                closing.run();
-                // A label that was redone changed the change time.
-                if let Some(kernel) = fs.kernel.get() {
-                    kernel.attributes_changed(ino);
-                }
-            });
+        self.end_open(&node, flags);
+    }
+
+    /// Tells the monitor that an open has ended, and queues what the last writer's close leaves to be done.
+    pub(super) fn end_open(self: &Arc<Self>, node: &Arc<Node>, flags: i32) {
+        let object: Arc<dyn Object> = Arc::clone(node) as Arc<dyn Object>;
+        let Some(closing) = self.monitor.release(object, flags) else { return };
+        // The kernel may forget the inode before the work is done. The record must not go: an inode looked up again
+        // would get another one, whose opens do not wait for this work.
+        node.lookups.fetch_add(1, Ordering::AcqRel);
+        let (fs, node) = (Arc::clone(self), Arc::clone(node));
+        self.checks.submit(node.ino(), move || {
+            fs.telling_changes(&node, || closing.run());
+            fs.forget(node.ino(), 1);
+        });
+    }
+
+    /// Runs work of the monitor, and tells the kernel if it changed the inode's attributes: a label that is written
+    /// changes the change time.
+    pub(super) fn telling_changes<R>(&self, node: &Node, work: impl FnOnce() -> R) -> R {
+        let change_time = || {
+            let time = stat(node.path_fd().ok()?).ok()?.stx_ctime;
+            Some((time.tv_sec, time.tv_nsec))
+        };
+        let before = change_time();
+        let result = work();
+        let after = change_time();
+        if before != after
+            && let Some(kernel) = self.kernel.get()
+        {
+            kernel.attributes_changed(node.ino());
         }
+        result
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, unlinkat};
 
-use super::node::Node;
+use super::node::{Key, Node};
 use super::{Errno, Filesystem, Ino};
 
 impl Filesystem {
@@ -33,12 +33,16 @@ impl Filesystem {
         removed
     }
 
-    /// Pins the inode behind a name that is about to go, if the kernel knows it and this is its last name: it may
-    /// be open or be somebody's working directory, and no file handle leads back to an inode without a name.
+    /// Pins the inode behind a name that is about to go, if the kernel knows it and nothing else leads back to it: it
+    /// may be open or be somebody's working directory. A file handle leads back while there is another name; without
+    /// handles the name that goes may be the one it would be found by.
     pub(super) fn save_victim(&self, directory: &Arc<Node>, name: &OsStr) -> Victim {
         let Ok(found) = self.probe(directory, name) else { return Victim(None) };
-        let last = found.kind() == FileType::Directory || found.stat.stx_nlink <= 1;
-        let known = self.table.peek(&found.key).filter(|_| last);
+        let lost = match found.key {
+            Key::Handle(_) => found.kind() == FileType::Directory || found.stat.stx_nlink <= 1,
+            Key::Number { .. } => true,
+        };
+        let known = self.table.peek(&found.key).filter(|_| lost);
         if let Some(node) = &known {
             node.pin(found.fd);
         }
@@ -46,7 +50,7 @@ impl Filesystem {
     }
 }
 
-/// An inode that is about to lose its last name.
+/// An inode that is about to lose a name.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Victim(Option<Arc<Node>>);

@@ -68,33 +68,37 @@ impl Table {
         }
     }
 
-    /// Takes `count` lookups off a record and drops it, and then its directories, when nothing refers to it.
-    pub(super) fn forget(&self, ino: Ino, count: u64) {
+    /// Takes `count` lookups off a record and drops it, and then its directories, when nothing refers to it. Tells
+    /// which were dropped.
+    pub(super) fn forget(&self, ino: Ino, count: u64) -> Vec<Ino> {
         if ino.is_root() {
-            return;
+            return Vec::new();
         }
-        let Ok(node) = self.find(ino) else { return };
+        let Ok(node) = self.find(ino) else { return Vec::new() };
         // The closure always returns a value, so the update cannot fail.
         let _previous = node
             .lookups
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |lookups| Some(lookups.saturating_sub(count)));
-        self.sweep(Some(node));
+        self.sweep(Some(node))
     }
 
-    /// Drops `node` if it is unused, then the directory it was in, and so on upwards.
-    pub(super) fn sweep(&self, mut node: Option<Arc<Node>>) {
+    /// Drops `node` if it is unused, then the directory it was in, and so on upwards. Tells which were dropped.
+    pub(super) fn sweep(&self, mut node: Option<Arc<Node>>) -> Vec<Ino> {
+        let mut dropped = Vec::new();
         while let Some(candidate) = node.take() {
             if candidate.ino().is_root() || !candidate.is_unused() {
-                return;
+                break;
             }
             let mine = |_: &Key, found: &Arc<Node>| Arc::ptr_eq(found, &candidate) && candidate.is_unused();
             if self.by_key.remove_if(candidate.key(), mine).is_none() {
-                return;
+                break;
             }
             self.by_ino.remove(&candidate.ino());
             candidate.vault().evict(candidate.ino());
+            dropped.push(candidate.ino());
             node = candidate.set_place(None);
         }
+        dropped
     }
 
     /// How many records there are, the root included.

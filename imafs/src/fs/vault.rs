@@ -1,13 +1,15 @@
 //! Descriptors on demand: the backing tree plus a bounded cache of `O_PATH` descriptors into it.
 //!
-//! A record's descriptor is, in this order, the cached one, the one pinned in the record, or a new one opened by
-//! its file handle. So a tree of a million files needs a few thousand descriptors.
+//! A record's descriptor is, in this order, the cached one, the one pinned in the record, or a new one: opened by its
+//! file handle, or where the filesystem has none found again by its name. So a tree of a million files needs a few
+//! thousand descriptors.
 //!
 //! Locks: one per cache shard, held for the map operation only.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use lru::LruCache;
@@ -15,12 +17,19 @@ use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::backing::Backing;
+use super::attr::stat;
+use super::backing::{Backing, device_of};
 use super::node::{Key, Node};
 use super::{Errno, Ino};
 
 /// Enough that the reader and the pool threads seldom meet.
 const SHARDS: usize = 16;
+
+/// Takes one step by name, or one handle, to whatever is there, without following or touching it.
+const STEP: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A chain of directories longer than this is a loop.
+const DEPTH_MAX: usize = 1 << 16;
 
 /// Descriptors the cache never takes: sockets, logs, data descriptors of open files.
 const RESERVED: u64 = 512;
@@ -54,21 +63,48 @@ impl Vault {
     /// # Errors
     /// [`Errno::STALE`] when the inode is gone.
     pub(super) fn path_fd(&self, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
-        if let Some(fd) = self.shard(node.ino()).and_then(|shard| shard.lock().get(&node.ino()).cloned()) {
+        let cached = self.shard(node.ino()).and_then(|shard| shard.lock().get(&node.ino()).cloned());
+        if let Some(fd) = cached.or_else(|| node.pinned()) {
             return Ok(fd);
         }
-        if let Some(fd) = node.pinned() {
-            return Ok(fd);
-        }
-        match node.key() {
-            Key::Handle(handle) => {
-                let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                let fd = Arc::new(handle.open(self.backing.root(), flags)?);
-                self.keep(node.ino(), Arc::clone(&fd));
-                Ok(fd)
+        let fd = match node.key() {
+            Key::Handle(handle) => Arc::new(handle.open(self.backing.root(), STEP)?),
+            Key::Number { device, ino } => self.walk(node, (*device, *ino))?,
+        };
+        self.keep(node.ino(), Arc::clone(&fd));
+        Ok(fd)
+    }
+
+    /// Finds an inode without a handle again by its name, from the nearest directory that can be had.
+    fn walk(&self, node: &Node, identity: (u64, u64)) -> Result<Arc<OwnedFd>, Errno> {
+        let mut names = Vec::new();
+        let mut place = node.place().ok_or(Errno::STALE)?;
+        let mut fd = loop {
+            names.push(place.name);
+            if let Some(fd) = self.at_hand(&place.parent) {
+                break fd;
             }
-            Key::Number { .. } => Err(Errno::STALE),
+            if names.len() >= DEPTH_MAX {
+                return Err(Errno::STALE);
+            }
+            place = place.parent.place().ok_or(Errno::STALE)?;
+        };
+        for name in names.iter().rev() {
+            let gone =
+                |errno| if errno == Errno::NOENT || errno == Errno::NOTDIR { Errno::STALE } else { errno };
+            fd = Arc::new(openat(&fd, OsStr::from_bytes(name), STEP, Mode::empty()).map_err(gone)?);
         }
+        let found = stat(&fd)?;
+        if (device_of(&found), found.stx_ino) == identity { Ok(fd) } else { Err(Errno::STALE) }
+    }
+
+    /// A descriptor of a directory that needs no walk.
+    fn at_hand(&self, node: &Node) -> Option<Arc<OwnedFd>> {
+        let cached = self.shard(node.ino()).and_then(|shard| shard.lock().get(&node.ino()).cloned());
+        cached.or_else(|| node.pinned()).or_else(|| match node.key() {
+            Key::Handle(_) => self.path_fd(node).ok(),
+            Key::Number { .. } => None,
+        })
     }
 
     /// Remembers a descriptor of `ino` until it is the least recently used one.
@@ -132,5 +168,68 @@ fn raise_limit() -> u64 {
     match setrlimit(Resource::Nofile, wanted) {
         Ok(()) => limit.maximum.unwrap_or(u64::from(u16::MAX)),
         Err(_) => limit.current.unwrap_or(1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::lookup::key_of;
+    use crate::fs::node::Place;
+    use crate::fs::table::Table;
+    use rustix::fs::FileType;
+    use std::process::Command;
+
+    fn shell(directory: &std::path::Path, script: &str) {
+        assert!(Command::new("sh").args(["-euc", script]).current_dir(directory).status().unwrap().success());
+    }
+
+    /// A record of what is at `name`, with nothing cached for it.
+    fn record(vault: &Arc<Vault>, table: &Table, parent: &Arc<Node>, name: &str) -> Arc<Node> {
+        let fd = openat(vault.path_fd(parent).unwrap(), name, STEP, Mode::empty()).unwrap();
+        let found = stat(&fd).unwrap();
+        let key = key_of(vault.backing(), fd.as_fd(), &found).unwrap();
+        let node = table.intern(key, FileType::from_raw_mode(u32::from(found.stx_mode)), vault);
+        node.set_place(Some(Place { parent: Arc::clone(parent), name: name.as_bytes().into() }));
+        node
+    }
+
+    #[test]
+    fn an_inode_without_a_handle_is_found_again_by_name_and_never_mistaken() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        let path = directory.path();
+        shell(path, "mkdir lower upper work stack; mkdir -p lower/a/b; echo x > lower/a/b/c");
+        shell(path, "mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work scratch stack");
+        let backing = Backing::directory(&path.join("stack"), false);
+        shell(path, "umount -l stack");
+        let vault = Arc::new(Vault::new(backing.unwrap()));
+        let root_key =
+            key_of(vault.backing(), vault.backing().root(), &stat(vault.backing().root()).unwrap()).unwrap();
+        let table = Table::new(root_key, &vault);
+        let root = table.find(Ino::ROOT).unwrap();
+        root.pin(Arc::new(rustix::io::fcntl_dupfd_cloexec(vault.backing().root(), 0).unwrap()));
+        let a = record(&vault, &table, &root, "a");
+        let b = record(&vault, &table, &a, "b");
+        let c = record(&vault, &table, &b, "c");
+        assert!(matches!(c.key(), Key::Number { .. }), "this stack must have no handles");
+        for node in [&a, &b, &c] {
+            vault.evict(node.ino());
+        }
+        let found = stat(vault.path_fd(&c).unwrap()).unwrap();
+        assert_eq!(found.stx_size, 2);
+        // Another file under the same name is another inode.
+        for node in [&a, &b, &c] {
+            vault.evict(node.ino());
+        }
+        let below = vault.path_fd(&b).unwrap();
+        rustix::fs::renameat(&below, "c", &below, "d").unwrap();
+        let other = openat(&below, "c", OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o600)).unwrap();
+        assert_eq!(vault.path_fd(&c).unwrap_err(), Errno::STALE);
+        drop(other);
+        rustix::fs::unlinkat(&below, "c", rustix::fs::AtFlags::empty()).unwrap();
+        assert_eq!(vault.path_fd(&c).unwrap_err(), Errno::STALE);
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -13,12 +13,13 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::answer;
 use super::convert::{caller, errno, file_type, ino, set_time};
 use super::device::Device;
 use super::init::negotiate;
 use super::pending::Pending;
 use super::wire::Message;
-use crate::fs::{Attr, DirOpened, Entry, Errno, Filesystem, Ino, Looked, SetAttr, XattrAnswer};
+use crate::fs::{Attr, DirOpened, Entry, Errno, Filesystem, Ino, Looked, SetAttr};
 
 /// The least room that a READDIRPLUS leaves for entries: one page. Newer kernels leave more, but fuser does not
 /// tell how much.
@@ -45,27 +46,12 @@ impl Adapter {
     }
 
     fn looked(&self, request: &Request, reply: ReplyEntry, result: Result<Looked, Errno>) {
-        let pending = Pending::new(&self.device, request, reply);
-        let mut message = Message::with_capacity(128);
-        match result {
-            Ok(Looked::Found(entry)) => message.entry_out(&entry),
-            Ok(Looked::Absent(ttl)) => message.absent_out(ttl),
-            Err(error) => return pending.error(error),
-        }
-        pending.send(&message);
+        answer::looked(Pending::new(&self.device, request, reply), result);
     }
 
     fn attr(&self, request: &Request, node: Ino, reply: ReplyAttr, result: Result<Attr, Errno>) {
-        let pending = Pending::new(&self.device, request, reply);
-        match result {
-            Ok(attr) => {
-                let ttl = if node.control().is_some() { std::time::Duration::ZERO } else { self.fs.ttl() };
-                let mut message = Message::with_capacity(104);
-                message.attr_out(&attr, ttl);
-                pending.send(&message);
-            }
-            Err(error) => pending.error(error),
-        }
+        let ttl = if node.control().is_some() { Duration::ZERO } else { self.fs.ttl() };
+        answer::attr(Pending::new(&self.device, request, reply), ttl, result);
     }
 }
 
@@ -75,25 +61,6 @@ struct Turn<'a>(&'a Arc<Filesystem>);
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.request_handled();
-    }
-}
-
-fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn later(reply: ReplyEmpty) -> Box<dyn FnOnce(Result<(), Errno>) + Send> {
-    Box::new(move |result| empty(reply, result))
-}
-
-fn xattr(reply: ReplyXattr, result: Result<XattrAnswer, Errno>) {
-    match result {
-        Ok(XattrAnswer::Size(size)) => reply.size(size),
-        Ok(XattrAnswer::Data(data)) => reply.data(&data),
-        Err(error) => reply.error(errno(error)),
     }
 }
 
@@ -144,10 +111,7 @@ impl fuser::Filesystem for Adapter {
 
     fn readlink(&self, _req: &Request, node: INodeNo, reply: ReplyData) {
         let _turn = self.turn();
-        match self.fs.readlink(ino(node)) {
-            Ok(target) => reply.data(&target),
-            Err(error) => reply.error(errno(error)),
-        }
+        answer::data(reply, self.fs.readlink(ino(node)));
     }
 
     fn mknod(
@@ -171,12 +135,12 @@ impl fuser::Filesystem for Adapter {
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.turn();
-        empty(reply, self.fs.unlink(ino(parent), name));
+        answer::empty(reply, self.fs.unlink(ino(parent), name));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.turn();
-        empty(reply, self.fs.rmdir(ino(parent), name));
+        answer::empty(reply, self.fs.rmdir(ino(parent), name));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
@@ -195,7 +159,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.turn();
-        empty(reply, self.fs.rename(ino(parent), name, ino(newparent), newname, flags.bits()));
+        answer::empty(reply, self.fs.rename(ino(parent), name, ino(newparent), newname, flags.bits()));
     }
 
     fn link(&self, req: &Request, node: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
@@ -242,11 +206,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let _turn = self.turn();
-        let answer = Box::new(move |result: Result<Vec<u8>, Errno>| match result {
-            Ok(data) => reply.data(&data),
-            Err(error) => reply.error(errno(error)),
-        });
-        self.fs.read(ino(node), fh.0, offset, size, answer);
+        self.fs.read(ino(node), fh.0, offset, size, Box::new(move |result| answer::data(reply, result)));
     }
 
     fn write(
@@ -262,10 +222,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let _turn = self.turn();
-        match self.fs.write(ino(node), fh.0, offset, data) {
-            Ok(written) => reply.written(written),
-            Err(error) => reply.error(errno(error)),
-        }
+        answer::written(reply, self.fs.write(ino(node), fh.0, offset, data));
     }
 
     fn flush(
@@ -277,7 +234,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.turn();
-        empty(reply, self.fs.flush(ino(node), fh.0));
+        answer::empty(reply, self.fs.flush(ino(node), fh.0));
     }
 
     fn release(
@@ -297,7 +254,7 @@ impl fuser::Filesystem for Adapter {
 
     fn fsync(&self, _req: &Request, node: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         let _turn = self.turn();
-        self.fs.fsync(ino(node), datasync, later(reply));
+        self.fs.fsync(ino(node), datasync, answer::later(reply));
     }
 
     fn opendir(&self, req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -358,17 +315,12 @@ impl fuser::Filesystem for Adapter {
 
     fn fsyncdir(&self, _req: &Request, node: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         let _turn = self.turn();
-        self.fs.fsyncdir(ino(node), datasync, later(reply));
+        self.fs.fsyncdir(ino(node), datasync, answer::later(reply));
     }
 
     fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
         let _turn = self.turn();
-        match self.fs.statfs() {
-            Ok(s) => {
-                reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, s.namelen, s.frsize);
-            }
-            Err(error) => reply.error(errno(error)),
-        }
+        answer::statfs(reply, self.fs.statfs());
     }
 
     fn setxattr(
@@ -382,22 +334,22 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.turn();
-        empty(reply, self.fs.setxattr(&caller(req), ino(node), name, value, flags));
+        answer::empty(reply, self.fs.setxattr(&caller(req), ino(node), name, value, flags));
     }
 
     fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let _turn = self.turn();
-        self.fs.getxattr(ino(node), name, size, Box::new(move |result| xattr(reply, result)));
+        self.fs.getxattr(ino(node), name, size, Box::new(move |result| answer::xattr(reply, result)));
     }
 
     fn listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
         let _turn = self.turn();
-        xattr(reply, self.fs.listxattr(&caller(req), ino(node), size));
+        answer::xattr(reply, self.fs.listxattr(&caller(req), ino(node), size));
     }
 
     fn removexattr(&self, req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let _turn = self.turn();
-        empty(reply, self.fs.removexattr(&caller(req), ino(node), name));
+        answer::empty(reply, self.fs.removexattr(&caller(req), ino(node), name));
     }
 
     fn access(&self, _req: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
@@ -450,7 +402,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.turn();
-        self.fs.fallocate(ino(node), offset, length, mode, later(reply));
+        self.fs.fallocate(ino(node), offset, length, mode, answer::later(reply));
     }
 
     fn lseek(
@@ -483,10 +435,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let _turn = self.turn();
-        let answer = Box::new(move |result: Result<u32, Errno>| match result {
-            Ok(copied) => reply.written(copied),
-            Err(error) => reply.error(errno(error)),
-        });
-        self.fs.copy_file_range((ino(ino_in), offset_in), (ino(ino_out), offset_out), len, answer);
+        let (from, to) = ((ino(ino_in), offset_in), (ino(ino_out), offset_out));
+        self.fs.copy_file_range(from, to, len, Box::new(move |result| answer::written(reply, result)));
     }
 }

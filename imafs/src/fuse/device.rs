@@ -1,5 +1,6 @@
 //! The connection's device: raw replies, notifications and lent files.
 
+use std::ffi::OsStr;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
@@ -7,11 +8,14 @@ use std::sync::{Arc, Weak};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::writev;
 
-use super::wire::{Message, header, inval_attributes};
+use super::wire::{Message, expire_entry, header, inval_attributes};
 use crate::fs::{Errno, Ino, Kernel, Lent};
 
 /// `FUSE_NOTIFY_INVAL_INODE`, include/uapi/linux/fuse.h.
 const NOTIFY_INVAL_INODE: i32 = 2;
+
+/// `FUSE_NOTIFY_INVAL_ENTRY`, the same.
+const NOTIFY_INVAL_ENTRY: i32 = 3;
 
 /// `/dev/fuse`, beside the descriptor that fuser reads.
 #[derive(Debug)]
@@ -52,6 +56,18 @@ impl Kernel for Device {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         let ready = poll(&mut fds, Some(&Timespec::default()));
         ready.is_ok() && fds.iter().any(|fd| fd.revents().contains(PollFlags::IN))
+    }
+
+    fn expire_name(&self, parent: Ino, name: &OsStr) {
+        let body = expire_entry(parent.0, name);
+        let header = header(body.bytes().len(), NOTIFY_INVAL_ENTRY, 0);
+        match self.send(&header, body.bytes()) {
+            // The kernel does not have the name any more, or the mount is gone.
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::NOTCONN | Errno::NOTDIR) => {}
+            Err(errno) => {
+                tracing::warn!(%errno, parent = parent.0, "cannot have the kernel look a name up again")
+            }
+        }
     }
 
     fn attributes_changed(&self, ino: Ino) {

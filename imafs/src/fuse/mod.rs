@@ -5,6 +5,7 @@
 //! and nothing outside this module knows fuser.
 
 mod adapter;
+mod answer;
 mod convert;
 mod device;
 mod handshake;

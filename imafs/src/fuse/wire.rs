@@ -127,6 +127,19 @@ pub fn inval_attributes(ino: u64) -> [u8; 24] {
     body
 }
 
+/// `struct fuse_notify_inval_entry_out` with `FUSE_EXPIRE_ONLY`, and the name with its zero byte: the name is looked
+/// up again before it is used, and stays for those who have it open.
+#[must_use]
+pub fn expire_entry(parent: u64, name: &OsStr) -> Message {
+    const EXPIRE_ONLY: u32 = 1;
+    let name = name.as_bytes();
+    let mut message = Message::with_capacity(16 + name.len() + 1);
+    message.u64(parent).u32(u32::try_from(name.len()).unwrap_or(0)).u32(EXPIRE_ONLY);
+    message.0.extend_from_slice(name);
+    message.0.push(0);
+    message
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,5 +229,9 @@ mod tests {
         assert_eq!((u32_at(&header, 0), u32_at(&header, 4), u64_at(&header, 8)), (40, 2, 0x77));
         let body = inval_attributes(5);
         assert_eq!((u64_at(&body, 0), u64_at(&body, 8), u64_at(&body, 16)), (5, u64::MAX, 0));
+        let expiry = expire_entry(6, OsStr::new("ab"));
+        let bytes = expiry.bytes();
+        assert_eq!((u64_at(bytes, 0), u32_at(bytes, 8), u32_at(bytes, 12)), (6, 2, 1));
+        assert_eq!(&bytes[16..], b"ab\0");
     }
 }

@@ -71,6 +71,10 @@ fn records_are_dropped_when_the_kernel_forgets() {
     }
     assert!(rig.fs.records() <= 50, "{} records left", rig.fs.records());
     assert!(rig.fs.cached_descriptors() <= 50, "{} descriptors left", rig.fs.cached_descriptors());
+    // In the detached mount directories are shown by their path from its root.
+    let script = format!("ls -l /proc/{}/fd | grep -cE -- '-> /d[0-9]+$' || true", std::process::id());
+    let held = shell(&rig.source, &script);
+    assert!(held.trim().parse::<u32>().unwrap() < 50, "{held} descriptors of directories left");
     assert_eq!(fs::metadata(rig.at("d7/50")).unwrap().ino(), before, "inode numbers must outlive the caches");
 }
 

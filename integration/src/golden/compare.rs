@@ -78,13 +78,12 @@ pub fn mismatches(recording: &Recording, outcome: &Outcome) -> Result<Vec<Mismat
     let mut found = operations(Part::Before, &recording.before, &outcome.before)?;
     found.extend(operations(Part::Operations, &recording.operations, &outcome.operations)?);
     found.extend(operations(Part::Check, &syntax::recorded(&recording.operations)?, &outcome.checked)?);
-    let text = |entry: &Entry| entry.ascii.escape_ascii().to_string();
+    let text = |entry: &Entry| shown(&entry.ascii);
     let (_, kernel) = recording.list.split_first().context("the recorded list is empty")?;
     let (_, imafs) = outcome.list.split_first().context("imafs's list is empty")?;
     // What is left of the list begins with its second entry.
     found.extend(hunks(Part::List, 2, kernel, imafs, text));
-    found
-        .extend(hunks(Part::Tree, 1, &recording.tree, &outcome.tree, |line| line.escape_ascii().to_string()));
+    found.extend(hunks(Part::Tree, 1, &recording.tree, &outcome.tree, |line| shown(line)));
     Ok(found)
 }
 
@@ -115,12 +114,17 @@ fn operations(part: Part, kernel: &[Operation], imafs: &[Operation]) -> Result<V
             found.push(Mismatch { part, line, kernel, imafs });
         }
         if kernel.records != imafs.records {
-            let texts = |records: &[Vec<u8>]| records.iter().map(|r| r.escape_ascii().to_string()).collect();
+            let texts = |records: &[Vec<u8>]| records.iter().map(|record| shown(record)).collect();
             let (kernel, imafs) = (texts(&kernel.records), texts(&imafs.records));
             found.push(Mismatch { part: Part::Audit, line, kernel, imafs });
         }
     }
     Ok(found)
+}
+
+/// Bytes as text, with escapes for all that is not printable ASCII. Quotes are left as they are.
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string().replace("\\\"", "\"").replace("\\'", "'")
 }
 
 /// The places where two sequences part, by a longest common subsequence. `first` is the number of the first line.

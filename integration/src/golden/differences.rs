@@ -1,9 +1,10 @@
 //! Where imafs is known to differ from the recorded kernel, and why. Nothing else may differ.
 //!
-//! A place names lines of a recording and what imafs has instead. For operations that is the whole result with the
-//! entries and violations it added; for audit records, list entries and tree lines a piece of each line, in order.
+//! A place names lines of a recording and what imafs has instead. For operations that is the whole result with
+//! the entries and violations it added; for audit records, list entries and tree lines a piece of each line, in
+//! order. `docs/differences.md` is written from this list; a test says how when it is behind.
 
-use crate::golden::compare::{Mismatch, Part};
+use crate::golden::compare::Part;
 
 /// One way in which imafs differs.
 #[derive(Debug)]
@@ -26,80 +27,311 @@ pub struct Place {
     /// First and last line. The last is one before the first where the kernel has nothing.
     pub lines: (usize, usize),
     /// What imafs has there. For a range of operations: one for all, or one for each.
-    pub imafs: &'static [&'static str],
+    pub imafs: Pieces,
 }
 
-const fn ops(scenario: &'static str, first: usize, last: usize, imafs: &'static [&'static str]) -> Place {
+/// What imafs has, one piece of text for each of its lines.
+pub type Pieces = &'static [&'static str];
+
+const fn before(scenario: &'static str, first: usize, last: usize, imafs: Pieces) -> Place {
+    Place { scenario, part: Part::Before, lines: (first, last), imafs }
+}
+
+const fn ops(scenario: &'static str, first: usize, last: usize, imafs: Pieces) -> Place {
     Place { scenario, part: Part::Operations, lines: (first, last), imafs }
 }
 
-const fn audit(scenario: &'static str, first: usize, last: usize, imafs: &'static [&'static str]) -> Place {
+const fn audit(scenario: &'static str, first: usize, last: usize, imafs: Pieces) -> Place {
     Place { scenario, part: Part::Audit, lines: (first, last), imafs }
 }
 
-const fn list(scenario: &'static str, first: usize, last: usize, imafs: &'static [&'static str]) -> Place {
+const fn list(scenario: &'static str, first: usize, last: usize, imafs: Pieces) -> Place {
     Place { scenario, part: Part::List, lines: (first, last), imafs }
 }
 
-const fn tree(scenario: &'static str, first: usize, last: usize, imafs: &'static [&'static str]) -> Place {
+const fn tree(scenario: &'static str, first: usize, last: usize, imafs: Pieces) -> Place {
     Place { scenario, part: Part::Tree, lines: (first, last), imafs }
 }
 
+const fn check(scenario: &'static str, first: usize, last: usize, imafs: Pieces) -> Place {
+    Place { scenario, part: Part::Check, lines: (first, last), imafs }
+}
+
 /// All differences.
-pub const ALL: &[Difference] = &[];
-
-impl Place {
-    fn covers(&self, mismatch: &Mismatch) -> bool {
-        let (first, last) = self.lines;
-        self.part == mismatch.part
-            && match self.part {
-                Part::Before | Part::Operations | Part::Audit | Part::Check => (first..=last).contains(&mismatch.line),
-                Part::List | Part::Tree => (mismatch.line, mismatch.last()) == self.lines,
-            }
-    }
-
-    /// Whether imafs has at this place what is said of it.
-    fn says(&self, mismatch: &Mismatch) -> bool {
-        let imafs = &mismatch.imafs;
-        match self.part {
-            Part::Before | Part::Operations | Part::Check => {
-                let each = if self.imafs.len() == 1 { self.imafs.first() } else { self.nth(mismatch.line) };
-                imafs.iter().map(String::as_str).eq(each.copied())
-            }
-            Part::Audit | Part::List | Part::Tree => {
-                imafs.len() == self.imafs.len()
-                    && imafs.iter().zip(self.imafs).all(|(line, piece)| line.contains(piece))
-            }
-        }
-    }
-
-    fn nth(&self, line: usize) -> Option<&&'static str> {
-        self.imafs.get(line.checked_sub(self.lines.0)?)
-    }
-
-    /// How many mismatches it stands for.
-    fn count(&self) -> usize {
-        match self.part {
-            Part::Before | Part::Operations | Part::Audit | Part::Check => (self.lines.1 + 1).saturating_sub(self.lines.0),
-            Part::List | Part::Tree => 1,
-        }
-    }
-}
-
-/// Holds the mismatches of one scenario against the list. Gives what the list does not explain, and the places
-/// of the list that do not differ (any more); both are empty when all is as it should be.
-pub fn unexplained<'a>(
-    scenario: &str,
-    mismatches: &'a [Mismatch],
-) -> (Vec<&'a Mismatch>, Vec<&'static Place>) {
-    let places: Vec<&Place> =
-        ALL.iter().flat_map(|d| d.places).filter(|place| place.scenario == scenario).collect();
-    let explains = |place: &Place, mismatch: &Mismatch| place.covers(mismatch) && place.says(mismatch);
-    let unknown = mismatches.iter().filter(|m| !places.iter().any(|place| explains(place, m))).collect();
-    let gone = places
-        .iter()
-        .copied()
-        .filter(|place| mismatches.iter().filter(|m| explains(place, m)).count() != place.count())
-        .collect();
-    (unknown, gone)
-}
+pub const ALL: &[Difference] = &[
+    Difference {
+        name: "A truncation by path ends the verdict",
+        reason: "The kernel does not notice `truncate(2)` while it has the inode in memory: the digest it \
+                 collected before stands, and content nobody vouched for is served or goes unmeasured. imafs \
+                 compares the content version at each open, so the file is collected again.",
+        places: &[
+            ops("appraise-enforce-write", 57, 57, &["EACCES +0 +0"]),
+            audit("appraise-enforce-write", 57, 57, &["cause=invalid-hash comm=\"op\" name=\"/t/trn\""]),
+            ops("appraise-signature", 34, 34, &["EACCES +1 +0"]),
+            audit("appraise-signature", 34, 34, &["cause=invalid-signature comm=\"op\" name=\"/t/ok-0\""]),
+            ops("appraise-signature", 36, 36, &["EACCES +0 +0"]),
+            ops("appraise-signature", 67, 67, &["EACCES +1 +0"]),
+            audit("appraise-signature", 67, 67, &["cause=invalid-signature comm=\"op\" name=\"/t/ok-1001\""]),
+            ops("appraise-signature", 69, 69, &["EACCES +0 +0"]),
+            ops("remeasure-after-change", 20, 20, &["ok 1 +1 +0"]),
+            list("remeasure-after-change", 10, 9, &["/t/e"]),
+            ops("violations-open-writers-tomtou", 42, 42, &["ok 0 +1 +0"]),
+            list("violations-open-writers-tomtou", 22, 21, &["/t/h"]),
+        ],
+    },
+    Difference {
+        name: "Signed content is looked at again under a writer",
+        reason: "While a file is open for writing the kernel serves it on the verdict it had before, and \
+                 measures the digest it had then. Where a rule asks for a signature imafs does not: what the \
+                 writer has written so far is collected and judged at each open. The file then fails while \
+                 it is being made, and as in the kernel no hash label is written at the close of a file that \
+                 failed.",
+        places: &[
+            ops("appraise-signature", 90, 90, &["EACCES +2 +1"]),
+            audit("appraise-signature", 90, 90, &["cause=open_writers", "cause=IMA-signature-required"]),
+            ops("appraise-signature", 92, 92, &["EACCES +0 +0"]),
+            list("appraise-signature", 33, 33, &[]),
+            tree("appraise-signature", 4, 4, &["./dir/new2\\tmode=100644 uid=1001 gid=1001 nlink=1 size=7"]),
+        ],
+    },
+    Difference {
+        name: "A refused write of a signed file leaves a record",
+        reason: "The kernel refuses to open a signed file for writing without a word. Each refusal of imafs \
+                 leaves one record; the cause is imafs's own.",
+        places: &[
+            audit(
+                "appraise-signature",
+                19,
+                19,
+                &["cause=signed-file-immutable comm=\"op\" name=\"/t/wr-0\""],
+            ),
+            audit(
+                "appraise-signature",
+                23,
+                26,
+                &["cause=signed-file-immutable comm=\"op\" name=\"/t/wr-0\""],
+            ),
+            audit(
+                "appraise-signature",
+                27,
+                27,
+                &["cause=signed-file-immutable comm=\"op\" name=\"/t/wr2-0\""],
+            ),
+            audit(
+                "appraise-signature",
+                52,
+                52,
+                &["cause=signed-file-immutable comm=\"op\" name=\"/t/wr-1001\""],
+            ),
+            audit(
+                "appraise-signature",
+                56,
+                59,
+                &["cause=signed-file-immutable comm=\"op\" name=\"/t/wr-1001\""],
+            ),
+            audit(
+                "appraise-signature",
+                60,
+                60,
+                &["cause=signed-file-immutable comm=\"op\" name=\"/t/wr2-1001\""],
+            ),
+        ],
+    },
+    Difference {
+        name: "A mapping is checked when the file is opened",
+        reason: "FUSE shows neither mmap nor mprotect. `MMAP_CHECK` applies when an ELF file is opened for \
+                 reading (`--mmap-check elf`): the entry comes at the open and not at the mapping, and also \
+                 for a file that is never mapped for execution.",
+        places: &[
+            ops("builtin-tcb", 7, 8, &["ok +1 +0", "ok +0 +0"]),
+            ops("hooks-exec-mmap", 12, 13, &["ok +1 +0", "exit 44 +0 +0"]),
+            ops("hooks-exec-mmap", 15, 15, &["ok 132 +1 +0"]),
+            ops("hooks-exec-mmap", 19, 19, &["ok +0 +0"]),
+            ops("hooks-exec-mmap", 22, 22, &["ok +1 +0"]),
+            ops("hooks-exec-mmap", 27, 28, &["ok +1 +0", "ok +0 +0"]),
+            list("hooks-exec-mmap", 12, 11, &["/t/mapped2"]),
+        ],
+    },
+    Difference {
+        name: "The end of a writable mapping is noticed late",
+        reason: "A file lent to the kernel (`--passthrough auto`) is mapped without imafs, and the mapping \
+                 outlives the open. That it has ended is noticed at the next open, which renews the hash \
+                 label first; until then the old label stands, and if the inode is forgotten meanwhile \
+                 nobody renews it. With `--passthrough off` mappings hold their open, and the label is \
+                 renewed as the kernel does.",
+        places: &[
+            ops(
+                "appraise-enforce-write",
+                86,
+                86,
+                &["ok 0x0404a6034ac19cfbad0a16babe645ae054e13a853fc48f3e6329f041de70ebc939c1 +0 +0"],
+            ),
+            ops("appraise-enforce-write", 97, 97, &["EACCES +0 +0"]),
+            audit("appraise-enforce-write", 97, 97, &["cause=invalid-hash comm=\"op\" name=\"/t/mmkeep\""]),
+            tree(
+                "appraise-enforce-write",
+                18,
+                18,
+                &["security.ima=0x040405de31472132a70cd25b48ba224427e91146962759830133b77822d9a8254ca7"],
+            ),
+        ],
+    },
+    Difference {
+        name: "O_TMPFILE is not supported",
+        reason: "fuser 0.18 does not know the request; programs fall back to files with a name.",
+        places: &[
+            ops(
+                "appraise-enforce-write",
+                32,
+                38,
+                &[
+                    "EOPNOTSUPP +0 +0",
+                    "not open +0 +0",
+                    "not open +0 +0",
+                    "ENOENT +0 +0",
+                    "not open +0 +0",
+                    "ENOENT +0 +0",
+                    "ENOENT +0 +0",
+                ],
+            ),
+            audit("appraise-enforce-write", 35, 35, &[]),
+            audit("appraise-enforce-write", 38, 38, &[]),
+            tree("appraise-enforce-write", 8, 8, &[]),
+            ops(
+                "measure-basics",
+                26,
+                30,
+                &["EOPNOTSUPP +0 +0", "not open +0 +0", "not open +0 +0", "not open +0 +0", "ENOENT +0 +0"],
+            ),
+            list("measure-basics", 12, 12, &[]),
+            tree("measure-basics", 4, 4, &[]),
+        ],
+    },
+    Difference {
+        name: "A bind mount is not seen",
+        reason: "The kernel records the path through the mounts of the opener's namespace. FUSE names the \
+                 inode, so imafs records where it lies in the served tree; that path also exists where the \
+                 bind mount is detached and the kernel has but the last component.",
+        places: &[
+            list("paths-chroot-bind", 9, 12, &["/t/sub/f", "/t/sub/prog2", "/t/sub/deep/g", "/t/sub/h"]),
+            list("paths-chroot-bind", 14, 15, &["/t/sub/j", "/t/sub/deep/j"]),
+        ],
+    },
+    Difference {
+        name: "A hash rule labels what was opened for writing",
+        reason: "The kernel compares the inode's change counter with the one at the last collection, and \
+                 takes 0 where nothing was collected, as under a `hash` rule alone; for a file never changed \
+                 since mkfs that is equal, and no label is written. imafs has no such counter and writes the \
+                 label, which is right.",
+        places: &[
+            ops(
+                "audit-rules",
+                36,
+                36,
+                &["ok 0x04040263829989b6fd954f72baaf2fc64bc2e2f01d692d4de72986ea808f6e99813f +0 +0"],
+            ),
+            tree(
+                "audit-rules",
+                10,
+                10,
+                &["security.ima=0x04040263829989b6fd954f72baaf2fc64bc2e2f01d692d4de72986ea808f6e99813f"],
+            ),
+        ],
+    },
+    Difference {
+        name: "A policy is fixed when the mount begins",
+        reason: "The policy comes from the mount's options; the control directory shows it and takes none. \
+                 What the operations would load, the records of loading it, and what is measured under it \
+                 afterwards are missing. The language itself is held against the recording by `imafs policy \
+                 check`.",
+        places: &[
+            ops("builtin-tcb", 13, 13, &["EACCES +0 +0"]),
+            audit("builtin-tcb", 13, 13, &[]),
+            ops("builtin-tcb", 15, 16, &["ok 3 +1 +0", "ok 3 +0 +0"]),
+            ops("builtin-tcb", 21, 21, &["EACCES +0 +0"]),
+            ops("policy-load-errors", 3, 3, &["EACCES +0 +0"]),
+            audit("policy-load-errors", 3, 3, &[]),
+            ops("policy-load-errors", 6, 6, &["EACCES +0 +0"]),
+            audit("policy-load-errors", 6, 6, &[]),
+            ops("policy-load-errors", 8, 8, &["EACCES +0 +0"]),
+            audit("policy-load-errors", 8, 8, &[]),
+            ops("policy-load-errors", 10, 11, &["EACCES +0 +0"]),
+            audit("policy-load-errors", 10, 11, &[]),
+            ops(
+                "policy-load-errors",
+                14,
+                18,
+                &["EACCES +0 +0", "ok 2 +1 +0", "ok 2 +0 +0", "EACCES +0 +0", "ok 2 +0 +0"],
+            ),
+            audit("policy-load-errors", 14, 14, &[]),
+            list("policy-load-errors", 8, 8, &[]),
+            ops("policy-syntax", 1, 162, &["EACCES +0 +0"]),
+            audit("policy-syntax", 4, 7, &[]),
+            audit("policy-syntax", 9, 162, &[]),
+        ],
+    },
+    Difference {
+        name: "The policy language is that of newer kernels",
+        reason: "Comments at the end of a line, `dont_audit`, `fs_subtype=`, `func=MMAP_CHECK_REQPROT` and \
+                 the SHA-3 names came after 6.1; `appraise_flag=check_blacklist` and `imasig|modsig` are \
+                 refused by Debian's kernel because it is built without appended signatures. imafs follows \
+                 the newest kernel, built with them; `MMAP_CHECK_REQPROT` and `MODULE_CHECK` rules load with \
+                 a warning and never match.",
+        places: &[
+            check("policy-syntax", 7, 7, &["taken"]),
+            check("policy-syntax", 14, 14, &["taken"]),
+            check("policy-syntax", 37, 37, &["taken"]),
+            check("policy-syntax", 96, 96, &["taken"]),
+            check("policy-syntax", 122, 122, &["taken"]),
+            check("policy-syntax", 127, 128, &["taken"]),
+            check("policy-syntax", 134, 134, &["taken"]),
+        ],
+    },
+    Difference {
+        name: "fs-verity digests are not measured",
+        reason: "`digest_type=verity` in a measure rule has no effect yet: the file's own hash is recorded, \
+                 also for files without fs-verity, which the kernel refuses to measure. fs-verity cannot be \
+                 switched on through the mount. The kernel that these tests run on has no fs-verity at all, \
+                 so the recording's files are plain ones here, and can be written.",
+        places: &[
+            before("verity-measure", 1, 9, &["EOPNOTSUPP +0 +0"]),
+            ops("verity-measure", 4, 4, &["ok 6 +1 +0"]),
+            audit("verity-measure", 4, 5, &[]),
+            ops("verity-measure", 12, 12, &["ok 6 +1 +0"]),
+            audit("verity-measure", 12, 12, &[]),
+            ops("verity-measure", 14, 14, &["ok 6 +1 +0"]),
+            audit("verity-measure", 14, 14, &[]),
+            ops("verity-measure", 16, 18, &["exit 7 +1 +0", "ok +0 +0", "ok 1 +0 +0"]),
+            audit("verity-measure", 16, 16, &[]),
+            ops("verity-measure", 21, 24, &["ok 5 +1 +0", "ENOTTY +0 +0", "ok 5 +0 +0", "ENOTTY +0 +0"]),
+            audit("verity-measure", 21, 22, &[]),
+            list(
+                "verity-measure",
+                2,
+                6,
+                &[
+                    "ima-ngv2 ima:sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /t/empty",
+                    "ima-ngv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/small",
+                    "ima-ngv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/plain",
+                    "ima-ngv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/sha512",
+                    "ima-ngv2 ima:sha256:b2bc7d3f8b652d2ec96865b68ad8f80e22cca174abe1aed7889e242a747d590f /t/large",
+                    "ima-ngv2 ima:sha512:d5de39a40c23a60d7a5973001bf501763c445320c66ad21e1b7ab5d0f4d5d1bd",
+                ],
+            ),
+            list(
+                "verity-measure",
+                9,
+                12,
+                &[
+                    "ima-sigv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/v1002",
+                    "ima-sigv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/p1002",
+                    "ima-ng sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/v1003",
+                    "ima-ng sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/p1003",
+                    "ima-ngv2 ima:sha256:8cf824261beb3c2b5d93ec6429ebb55095b67ecf4c5d18d11b529621ae43f629 /t/prog",
+                    "ima-ngv2 ima:sha256:8cf824261beb3c2b5d93ec6429ebb55095b67ecf4c5d18d11b529621ae43f629 /t/plainprog",
+                    "ima-ngv2 ima:sha256:d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa /t/small",
+                ],
+            ),
+        ],
+    },
+];

@@ -14,6 +14,7 @@
 pub mod compare;
 pub mod differences;
 pub mod document;
+pub mod explain;
 pub mod list;
 pub mod outcome;
 pub mod play;
