@@ -1,6 +1,6 @@
 //! Appraisal: collect a file's digest, hold it against `security.ima`, give a verdict in the kernel's words.
 //!
-//! Three separate steps. [`collect`] reads an open descriptor to its end and says which content version it
+//! Three separate steps. [`collect()`] reads an open descriptor to its end and says which content version it
 //! read; [`judge`] is a pure function from label, requirement, digest and keyring to a [`Verdict`]; the label
 //! functions read and write the extended attribute. Remembering a verdict is the monitor's business, tied to
 //! the [`ContentVersion`] given here.

@@ -148,7 +148,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
 
-    /// Where a mount in the background logs [default: <run dir>/mounts/<ns-id>.log]
+    /// Where a mount in the background logs [default: mounts/NS-ID.log in the run directory]
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<PathBuf>,
