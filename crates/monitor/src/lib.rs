@@ -28,6 +28,7 @@ mod release;
 mod setlabel;
 mod state;
 mod subject;
+mod uses;
 mod violation;
 mod work;
 

@@ -1,0 +1,109 @@
+//! Appraising at one hook: the label against the content, and what follows from it.
+//!
+//! `spec/ima-appraisal.md`; `ima_appraise_measurement` in security/integrity/ima/ima_appraise.c.
+
+use appraise::{Status, StoredLabel, judge, write_label};
+use audit::RecordType;
+use ima::LabelType;
+use policy::{Actions, RuleFlags};
+
+use super::{Check, Judged};
+use crate::denial::Denial;
+use crate::evidence::Evidence;
+use crate::monitor::requirement;
+use crate::options::Mode;
+use crate::records::Event;
+
+impl Check<'_> {
+    pub(super) fn appraise(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
+        let decision = judged.decision;
+        let (class, required) = (decision.appraise_class, requirement(decision));
+        let state = self.plan.object.state();
+        let new = state.with(|inner| inner.is_new(judged.index));
+        let subject = appraise::Subject {
+            label: self.fixed.get().map_or(evidence.label.as_ref(), Ok),
+            digest: &evidence.digest,
+            size: evidence.size,
+            new,
+        };
+        let verdict = judge(&subject, required, &judged.layer.ring);
+        if let Some(cause) = verdict.cause {
+            let event =
+                Event::new(RecordType::IntegrityData, "appraise_data", cause.as_str()).res(verdict.res);
+            self.record(&event.digest(evidence.digest).of(judged.layer, decision));
+        }
+        let fixed = !verdict.status.allows() && self.fix(judged, evidence);
+        let status = if fixed { Status::Pass } else { verdict.status };
+        state.with(|inner| {
+            let current = evidence.moment == inner.moment();
+            if let Some(signed) = verdict.signed.filter(|_| current) {
+                inner.signed = signed;
+            }
+            let remember = current && !fixed && verdict.cause.is_none();
+            inner.set_status(judged.index, class, required, status, remember);
+        });
+        if !status.allows() {
+            return self.refused(verdict.cause.map_or("failed", appraise::Cause::as_str));
+        }
+        self.nobody_writes_it(judged, evidence)?;
+        self.algorithm_allowed(judged, evidence)
+    }
+
+    /// `appraise_algos`: looked at after a pass, and each time, not only the first.
+    fn algorithm_allowed(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
+        let Some(algos) = &judged.decision.algos else { return Ok(()) };
+        if algos.contains(evidence.digest.algo()) {
+            return Ok(());
+        }
+        let event = Event::new(RecordType::IntegrityData, "collect_data", "denied-hash-algorithm");
+        self.record(&event.digest(evidence.digest).of(judged.layer, judged.decision));
+        self.refused("denied-hash-algorithm")
+    }
+
+    /// Fix mode: writes the hash label that is missing or wrong. A signature is never replaced.
+    fn fix(&self, judged: &Judged<'_>, evidence: &Evidence) -> bool {
+        if self.monitor.options.mode != Mode::Fix || !self.monitor.keeps_labels(judged.index) {
+            return false;
+        }
+        let signed =
+            evidence.label_bytes().and_then(ima::label_type).is_some_and(|kind| kind == LabelType::Signature);
+        let label = ima::encode_digest(&evidence.digest);
+        let written = !signed && self.plan.object.stat_fd().is_ok_and(|fd| write_label(fd, &label).is_ok());
+        if written {
+            self.fixed.get_or_init(|| StoredLabel::Value(label));
+        }
+        written
+    }
+
+    /// `O_DIRECT` leaves nothing to appraise: denied unless the rule permits it.
+    pub(super) fn direct_io(&self, judged: &Judged<'_>) -> Result<(), Denial> {
+        if judged.decision.flags.contains(RuleFlags::PERMIT_DIRECTIO) {
+            return Ok(());
+        }
+        self.refused("failed(directio)")
+    }
+
+    /// `appraise_type=deny`: the rule itself refuses, whatever the label says.
+    pub(super) fn denied_by_rule(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
+        let cause = "denied-by-policy";
+        let event = Event::new(RecordType::IntegrityData, "appraise_data", cause).digest(evidence.digest);
+        self.record(&event.of(judged.layer, judged.decision));
+        self.refused(cause)
+    }
+
+    /// A signed file may not be written where a rule appraises the open.
+    pub(super) fn immutable(&self, judged: &Judged<'_>) -> Result<(), Denial> {
+        let access = &self.plan.access;
+        if !judged.decision.actions.contains(Actions::APPRAISE) || !access.is_write() {
+            return Ok(());
+        }
+        if !self.plan.object.state().with(|inner| inner.signed && !inner.is_new(judged.index)) {
+            return Ok(());
+        }
+        let cause = "signed-file-immutable";
+        let digest = self.evidence.get().map(|evidence| evidence.digest);
+        let event = Event::new(RecordType::IntegrityData, "appraise_data", cause).maybe_digest(digest);
+        self.record(&event.of(judged.layer, judged.decision));
+        self.refused(cause)
+    }
+}

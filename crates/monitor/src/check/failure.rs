@@ -1,0 +1,81 @@
+//! What a refusal, and a check that could not be made, come to.
+
+use std::borrow::Cow;
+
+use audit::RecordType;
+use measure::MeasureError;
+use policy::Actions;
+
+use super::{Check, Judged};
+use crate::denial::Denial;
+use crate::options::{Mode, OnMeasureFailure};
+use crate::records::Event;
+
+impl Check<'_> {
+    /// What a refusal comes to in this mount's mode.
+    pub(super) fn refused(&self, cause: &'static str) -> Result<(), Denial> {
+        self.refused_as(Denial::open(cause))
+    }
+
+    pub(super) fn refused_as(&self, denial: Denial) -> Result<(), Denial> {
+        match self.monitor.options.mode {
+            Mode::Enforce => Err(denial),
+            Mode::Log | Mode::Fix | Mode::Off => Ok(()),
+        }
+    }
+
+    /// The content could not be read: what must be appraised is refused, what must be measured is not served.
+    pub(super) fn collection_failed(
+        &self,
+        judged: &Judged<'_>,
+        error: &std::io::Error,
+    ) -> Result<(), Denial> {
+        let denial = self.uncollected(Some(judged), error);
+        let actions = judged.decision.actions;
+        if actions.contains(Actions::APPRAISE) && self.monitor.options.mode == Mode::Enforce {
+            return Err(denial);
+        }
+        if actions.contains(Actions::MEASURE) { self.tolerated(denial) } else { Ok(()) }
+    }
+
+    pub(super) fn uncollected(&self, judged: Option<&Judged<'_>>, error: &std::io::Error) -> Denial {
+        tracing::warn!(path = %self.name().escape_ascii(), %error, "cannot collect");
+        let event = Event::new(RecordType::IntegrityData, "collect_data", "failed").by_last_name();
+        let event = match judged {
+            Some(judged) => event.of(judged.layer, judged.decision),
+            None => event,
+        };
+        self.record(&event);
+        Denial::open("failed")
+    }
+
+    pub(super) fn undecided(&self, error: &policy::Undecided) -> Denial {
+        tracing::warn!(path = %self.name().escape_ascii(), %error, "cannot decide");
+        self.record(&Event::new(RecordType::IntegrityData, "collect_data", "unknown-subject"));
+        Denial::open("unknown-subject")
+    }
+
+    /// The list did not take the entry whole; the cause is the kernel's word for it.
+    pub(super) fn not_added(&self, error: &MeasureError) -> Denial {
+        let cause = match error {
+            MeasureError::Extend { source, .. } => format!("TPM_error({})", source.code()).into(),
+            MeasureError::Journal { .. } => "journal-error".into(),
+            _ => "hashing_error".into(),
+        };
+        self.unmeasured(error, cause)
+    }
+
+    pub(super) fn unmeasured(&self, error: &dyn std::error::Error, cause: Cow<'static, str>) -> Denial {
+        tracing::warn!(path = %self.name().escape_ascii(), %error, "cannot measure");
+        self.record(&Event::new(RecordType::IntegrityPcr, "add_template_measure", cause));
+        Denial::open("measurement-failed")
+    }
+
+    /// A measurement that failed denies, unless the mount was told only to log it.
+    pub(super) fn tolerated(&self, denial: Denial) -> Result<(), Denial> {
+        match self.monitor.options.on_measure_failure {
+            OnMeasureFailure::Deny => Err(denial),
+            OnMeasureFailure::Log => Ok(()),
+        }
+    }
+}

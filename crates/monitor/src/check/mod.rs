@@ -1,0 +1,261 @@
+//! The check itself: one access through all its hooks, as the kernel's `process_measurement` does it.
+//!
+//! `spec/ima-hooks.md` section 4, steps 4 to 17. Runs in a worker thread. Work on one inode comes here in the
+//! order its accesses arrived and one at a time, so between two looks at the inode's record only the reader
+//! thread's counting can have changed it.
+
+mod appraisal;
+mod content;
+mod exclusion;
+mod failure;
+
+use std::cell::{Cell, OnceCell};
+use std::time::SystemTime;
+
+use appraise::{ContentVersion, StoredLabel};
+use audit::RecordType;
+use ima::{FileAttrs, LabelType};
+use policy::{Actions, Decision, Func, RuleFlags};
+
+use crate::denial::Denial;
+use crate::evidence::Evidence;
+use crate::kind::Kind;
+use crate::monitor::{Monitor, is_strict, note_served};
+use crate::options::Layer;
+use crate::plan::{Hooks, Plan};
+use crate::records::{self, Event};
+use crate::violation;
+use exclusion::mapped_writers;
+
+/// One access being checked.
+pub(crate) struct Check<'a> {
+    pub monitor: &'a Monitor,
+    pub plan: &'a Plan,
+    /// Writers are left that the counts do not show: a mapping outlived its open.
+    mapped_writers: bool,
+    /// Whether any hook wants the content itself looked at, whatever is remembered of it; until the hooks are known
+    /// one may.
+    strict: Cell<bool>,
+    evidence: OnceCell<Evidence>,
+    /// The label that fix mode has written since the evidence was gathered; later hooks judge by it.
+    fixed: OnceCell<StoredLabel>,
+    name: OnceCell<Vec<u8>>,
+}
+
+/// What one layer makes of one hook, and the layer's place in the record.
+struct Judged<'a> {
+    index: usize,
+    layer: &'a Layer,
+    decision: &'a Decision,
+}
+
+impl<'a> Check<'a> {
+    pub fn new(monitor: &'a Monitor, plan: &'a Plan) -> Self {
+        let mapped_writers = mapped_writers(monitor, plan);
+        let (strict, evidence, fixed) = (Cell::new(true), OnceCell::new(), OnceCell::new());
+        Self { monitor, plan, mapped_writers, strict, evidence, fixed, name: OnceCell::new() }
+    }
+
+    /// Decides; gives the content version that the decision is about.
+    pub fn decide(&self) -> Result<ContentVersion, Denial> {
+        self.nobody_starts_it()?;
+        self.nobody_uses_it()?;
+        let kind = self.kind()?;
+        let hooks = self.hooks(kind.as_ref())?;
+        self.prepare(&hooks);
+        self.violations(&hooks)?;
+        for hook in hooks.iter() {
+            for (index, (layer, decision)) in self.monitor.layers().zip(&hook.decisions).enumerate() {
+                if let Some(decision) = decision {
+                    self.at_layer(&Judged { index, layer, decision })?;
+                }
+            }
+        }
+        self.plan.object.state().with(|inner| {
+            note_served(inner, self.plan, &hooks);
+            if self.plan.access.is_write() && self.monitor.wants_relabel(&hooks) {
+                inner.relabel = true;
+            }
+        });
+        self.monitor.note_interpreter(self.plan, kind.as_ref());
+        Ok(self.evidence.get().map_or(self.plan.facts.version, |evidence| evidence.version))
+    }
+
+    /// Notes what the hooks say of the whole access, before the first of them acts.
+    fn prepare(&self, hooks: &Hooks) {
+        // Read before any key is used: what passes under older keys is then not taken for newer.
+        let generation = self.monitor.generation();
+        let decisions = || hooks.iter().flat_map(|hook| hook.decisions.iter().flatten());
+        self.plan.object.state().with(|inner| {
+            inner.enter_generation(generation);
+            // One look at the content serves all hooks, so it is the one that the strictest of them wants.
+            self.strict.set(decisions().any(|decision| is_strict(inner, decision)));
+            if !self.plan.access.created {
+                return;
+            }
+            for hook in hooks.iter().filter(|hook| hook.func == Func::FileCheck) {
+                for (layer, decision) in hook.decisions.iter().enumerate() {
+                    let appraises = |decision: &Decision| decision.actions.contains(Actions::APPRAISE);
+                    inner.set_new(layer, decision.as_ref().is_some_and(appraises));
+                }
+            }
+        });
+    }
+
+    /// What kind of file it is, when that tells which hooks it passes.
+    fn kind(&self) -> Result<Option<Kind>, Denial> {
+        if !self.monitor.needs_kind(&self.plan.access) {
+            return Ok(None);
+        }
+        let version = self.plan.facts.version;
+        let object = &self.plan.object;
+        let writers = self.plan.writers_before.max(u32::from(self.mapped_writers));
+        let known = object.state().with(|inner| inner.kind_at(&version, writers).cloned());
+        if known.is_some() {
+            return Ok(known);
+        }
+        let started = SystemTime::now();
+        let found = object.read_fd().and_then(|fd| Ok(Kind::of(fd)?));
+        let kind = found.map_err(|error| self.uncollected(None, &error))?;
+        // As with digests: remembered only where another change is sure to give another version.
+        if writers == 0 && version.is_settled_at(started) {
+            object.state().with(|inner| inner.kind = Some((version, kind.clone())));
+        }
+        Ok(Some(kind))
+    }
+
+    fn hooks(&self, kind: Option<&Kind>) -> Result<Hooks, Denial> {
+        let mapped = self.monitor.mapped(&self.plan.access, kind);
+        match self.monitor.hooks(self.plan, mapped, None) {
+            Ok(hooks) => Ok(hooks),
+            Err(policy::Undecided::Digest(algo)) => {
+                let digest = self.digest_by(algo).map_err(|error| self.uncollected(None, &error))?;
+                self.monitor.hooks(self.plan, mapped, Some(&digest)).map_err(|error| self.undecided(&error))
+            }
+            Err(error) => Err(self.undecided(&error)),
+        }
+    }
+
+    fn violations(&self, hooks: &Hooks) -> Result<(), Denial> {
+        let state = self.plan.object.state();
+        let due = state.with(|inner| {
+            let due = violation::due(self.monitor, inner, self.plan, hooks, self.mapped_writers);
+            violation::arm(inner, self.plan, hooks);
+            due
+        });
+        let Some(violation) = due else { return Ok(()) };
+        let added = self.monitor.options.list.add_violation(self.name(), self.attrs(), None);
+        let cause = violation.cause();
+        self.record(&Event::new(RecordType::IntegrityPcr, "invalid_pcr", cause).res(added.is_ok()));
+        state.with(|inner| violation::told(self.monitor, inner, self.plan, violation));
+        added.map_err(|error| self.not_added(&error)).or_else(|denial| self.tolerated(denial))
+    }
+
+    /// One hook of one layer.
+    fn at_layer(&self, judged: &Judged<'_>) -> Result<(), Denial> {
+        let decision = judged.decision;
+        let actions = decision.actions;
+        if actions.contains(Actions::HASH) && self.monitor.keeps_labels(judged.index) {
+            self.note_hash_rule();
+        }
+        let left = if actions.intersects(Actions::MEASURE | Actions::APPRAISE | Actions::AUDIT) {
+            let evidence = self.evidence().map_err(|error| self.collection_failed(judged, &error));
+            match evidence {
+                Ok(evidence) => self.act(judged, evidence),
+                Err(outcome) => outcome,
+            }
+        } else {
+            Ok(())
+        };
+        left?;
+        self.immutable(judged)
+    }
+
+    /// Measures, appraises and audits, in the kernel's order; the answer comes last.
+    fn act(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
+        let actions = judged.decision.actions;
+        let direct = evidence.collected.is_none();
+        if direct {
+            let event =
+                Event::new(RecordType::IntegrityData, "collect_data", "failed(directio)").by_last_name();
+            self.record(&event.of(judged.layer, judged.decision));
+        }
+        if actions.contains(Actions::MEASURE) {
+            self.measure(judged, evidence)?;
+        }
+        let mut outcome = Ok(());
+        if judged.decision.flags.contains(RuleFlags::DENY) {
+            outcome = self.denied_by_rule(judged, evidence);
+        } else if actions.contains(Actions::APPRAISE) {
+            outcome = if direct { self.direct_io(judged) } else { self.appraise(judged, evidence) };
+        }
+        if actions.contains(Actions::AUDIT) && !direct {
+            self.audit_rule(judged, evidence);
+        }
+        outcome
+    }
+
+    fn measure(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
+        let pcr = judged.decision.pcr.unwrap_or(self.monitor.options.pcr);
+        let state = self.plan.object.state();
+        if state.with(|inner| inner.is_measured(pcr)) {
+            return Ok(());
+        }
+        let template = judged.decision.template.as_ref().unwrap_or(&self.monitor.options.template);
+        let added = match records::entry(self, template, pcr, evidence) {
+            Ok(entry) => self.monitor.options.list.add(entry).map_err(|error| self.not_added(&error)),
+            Err(error) => Err(self.unmeasured(&error, "hashing_error".into())),
+        };
+        match added {
+            Ok(_) => {
+                state.with(|inner| {
+                    if evidence.collected.is_some() && evidence.moment == inner.moment() {
+                        inner.set_measured(pcr);
+                    }
+                });
+                Ok(())
+            }
+            Err(denial) => self.tolerated(denial),
+        }
+    }
+
+    fn audit_rule(&self, judged: &Judged<'_>, evidence: &Evidence) {
+        let first = self.plan.object.state().with(|inner| !std::mem::replace(&mut inner.audited, true));
+        if first {
+            records::file_rule(self, judged.layer, judged.decision, evidence);
+        }
+    }
+
+    /// A `hash` rule: the file's label is renewed at the last close, unless it is a signature.
+    fn note_hash_rule(&self) {
+        let state = self.plan.object.state();
+        if state.with(|inner| inner.hashed || inner.signed) {
+            return;
+        }
+        let label = self.plan.object.stat_fd().ok().and_then(|fd| appraise::read_label(fd).ok());
+        let kind = label.as_ref().and_then(|label| label.value()).and_then(ima::label_type);
+        state.with(|inner| {
+            inner.hashed = true;
+            inner.signed |= kind == Some(LabelType::Signature);
+        });
+    }
+
+    /// The path in records and entries, prefix included.
+    pub fn name(&self) -> &[u8] {
+        self.name.get_or_init(|| {
+            let mut name = self.monitor.options.path_prefix.clone();
+            name.extend_from_slice(&self.plan.object.path());
+            name
+        })
+    }
+
+    /// What templates tell of the inode.
+    pub fn attrs(&self) -> FileAttrs {
+        let facts = &self.plan.facts;
+        FileAttrs { uid: facts.owner, gid: facts.group, mode: facts.mode }
+    }
+
+    fn record(&self, event: &Event) {
+        records::emit(self, event);
+    }
+}
