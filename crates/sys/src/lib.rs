@@ -5,6 +5,9 @@
 //!
 //! This crate knows nothing of IMA, FUSE requests or policies. It keeps no state and logs nothing.
 
+#![expect(unsafe_code, reason = "this crate is where it lives; every other one is denied it")]
+#![deny(clippy::multiple_unsafe_ops_per_block, unsafe_op_in_unsafe_fn)]
+
 pub mod backing_id;
 pub mod credentials;
 pub mod descriptor;
