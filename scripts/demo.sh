@@ -112,7 +112,8 @@ offset=$(($(stat --format=%s "debian/$victim") - 9))
 run "printf X | dd of=debian/$victim bs=1 seek=$offset conv=notrunc status=none
     touch --reference=before debian/$victim; cmp before debian/$victim || true"
 say "In the container:"
-refused 'chroot root sha256sum /etc/debian_version'
+# By its path: a bare name would be tried in /usr/bin and then in /bin, which is the same, and refused twice.
+refused 'chroot root /usr/bin/sha256sum /etc/debian_version'
 say "Everything else goes on:"
 run "chroot root sh -c 'echo still here'"
 say "Why was it refused? The audit record says:"

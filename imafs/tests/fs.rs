@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "fs/attacks.rs"]
+mod attacks;
 #[path = "fs/attributes.rs"]
 mod attributes;
 #[path = "fs/content.rs"]

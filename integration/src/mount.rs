@@ -32,6 +32,7 @@ pub struct MountBuilder {
     args: Vec<OsString>,
     number: u32,
     descriptors: Option<usize>,
+    limit: Option<Duration>,
 }
 
 impl MountBuilder {
@@ -45,7 +46,7 @@ impl MountBuilder {
         for name in ["target", "run"] {
             std::fs::create_dir(dir.join(name)).with_context(|| format!("cannot make {name}"))?;
         }
-        Ok(Self { dir, source: source.into(), args: Vec::new(), number, descriptors: None })
+        Ok(Self { dir, source: source.into(), args: Vec::new(), number, descriptors: None, limit: None })
     }
 
     /// Adds one argument.
@@ -83,6 +84,12 @@ impl MountBuilder {
     /// Lets the imafs process have no more than so many descriptors, by its hard limit.
     pub fn limit_descriptors(mut self, count: usize) -> Self {
         self.descriptors = Some(count);
+        self
+    }
+
+    /// Lets the mount live this long instead of what the watchdog usually allows.
+    pub fn live_for(mut self, length: Duration) -> Self {
+        self.limit = Some(length);
         self
     }
 
@@ -145,7 +152,7 @@ impl MountBuilder {
             daemon.wait().context("cannot wait for imafs")?;
             bail!("{command:?} did not mount:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
         }
-        let watchdog = Watchdog::over(&daemon);
+        let watchdog = Watchdog::over(&daemon, self.limit);
         Ok(Mount {
             target,
             run_dir: self.run_dir(),
@@ -359,8 +366,9 @@ impl Drop for Mount {
 struct Watchdog(Option<Sender<()>>);
 
 impl Watchdog {
-    fn over(daemon: &Child) -> Self {
-        let seconds = std::env::var("IMAFS_TEST_LIMIT").ok().and_then(|s| s.parse().ok()).unwrap_or(600);
+    fn over(daemon: &Child, limit: Option<Duration>) -> Self {
+        let usual = || std::env::var("IMAFS_TEST_LIMIT").ok().and_then(|s| s.parse().ok()).unwrap_or(600);
+        let seconds = limit.map_or_else(usual, |limit| limit.as_secs());
         let pid = rustix::process::Pid::from_child(daemon);
         let (stop, stopped): (Sender<()>, Receiver<()>) = channel();
         std::thread::spawn(move || {

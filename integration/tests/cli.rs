@@ -214,3 +214,40 @@ fn the_mount_without_a_policy_says_which_it_took() -> Result<()> {
     ensure!(until(Duration::from_secs(5), || Ok(!is_fuse_mount(&target)))?, "still mounted");
     Ok(())
 }
+
+#[test]
+fn a_log_that_cannot_be_opened_is_refused_before_anything_is_mounted() -> Result<()> {
+    need!();
+    let stand = Stand::new()?;
+    let builder = stand.mount()?.args(["--log", "/nonexistent/directory/log"]);
+    refuses(&mut builder.command()?, &builder.target(), &["cannot open log /nonexistent/directory/log"])
+}
+
+#[test]
+fn ps_does_not_claim_that_nothing_runs_when_it_cannot_look() -> Result<()> {
+    need!();
+    let scratch = Scratch::new()?;
+    let file = scratch.file("mounts", "not a directory")?;
+    let run_dir = file.parent().context("a directory")?;
+    let out = output(Command::new(ours("imafs")?).env("IMAFS_RUN_DIR", run_dir).arg("ps"))?;
+    let errors = String::from_utf8_lossy(&out.stderr).into_owned();
+    ensure!(out.status.code() == Some(2) && out.stdout.is_empty(), "{:?} {errors}", out.status);
+    ensure!(errors.starts_with("imafs: cannot list the mounts: not a directory\n  "), "{errors}");
+    let none = scratch.path().join("none");
+    let out = output(Command::new(ours("imafs")?).env("IMAFS_RUN_DIR", none).arg("ps"))?;
+    ensure!(out.status.success() && out.stderr.is_empty(), "without a directory nothing runs");
+    Ok(())
+}
+
+#[test]
+fn the_profile_checker_looks_at_the_certificates_that_are_here() -> Result<()> {
+    let scratch = Scratch::new()?;
+    scratch.file("bad.pem", "no certificate")?;
+    let bad = scratch.file("bad.yaml", "policy: exec\nkey: bad.pem\n")?;
+    let (code, text) = check("profile", &bad)?;
+    ensure!(code == Some(1) && text.contains("bad.pem: malformed certificate"), "{code:?} {text}");
+    let elsewhere = scratch.file("elsewhere.yaml", "policy: exec\nkey: missing.pem\n")?;
+    let (code, text) = check("profile", &elsewhere)?;
+    ensure!(code == Some(0) && text.contains("missing.pem is not on this host"), "{code:?} {text}");
+    Ok(())
+}

@@ -228,3 +228,20 @@ fn an_overlay_of_lower_and_upper_is_mounted_without_a_way_around() -> Result<()>
     ensure!(attached.is_none(), "the overlay is attached: {attached:?}");
     Ok(())
 }
+
+#[test]
+fn a_log_on_a_full_disk_does_not_end_the_mount() -> Result<()> {
+    need!();
+    let stand = Stand::new()?;
+    stand.file("file", "content\n", 0o644)?;
+    let builder = stand.mount()?.args(["--log", "/dev/full"]);
+    let out = output(&mut builder.command()?)?;
+    ensure!(out.status.success(), "mount: {}", String::from_utf8_lossy(&out.stderr));
+    let read = std::fs::read_to_string(builder.target().join("file"));
+    let pid = only_pid(&builder.run_dir());
+    let mut umount = imafs(&builder.run_dir(), &["umount"])?;
+    let unmounted = output(umount.arg(builder.target()))?;
+    ensure!(read.context("the mount is dead")? == "content\n", "other content");
+    ensure!(ends(pid?)? && unmounted.status.success(), "it does not end as it should");
+    Ok(())
+}

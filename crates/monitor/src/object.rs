@@ -49,7 +49,8 @@ pub trait Object: Send + Sync {
 
     /// The absolute path in the mount by which it was last looked up, for records and `path=` rules.
     ///
-    /// Bytes, beginning with `/`; the last component alone when no path leads to it any more.
+    /// Bytes, beginning with `/`; the last component alone when no path leads to it any more, or too long a one.
+    /// Where rules ask for paths such an object is refused.
     fn path(&self) -> Vec<u8>;
 
     /// The inode (device, number) that `path` names from the mount's root, symlinks followed inside the root.

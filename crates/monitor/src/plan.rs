@@ -115,6 +115,10 @@ impl Monitor {
         ];
         let subject = ProcSubject::new(access.tid);
         let path = if self.uses.path { plan.object.path() } else { Vec::new() };
+        // What no path leads to would slip through every rule about paths.
+        if self.uses.path && !path.starts_with(b"/") {
+            return Err(Undecided::Path);
+        }
         let object = self.policy_object(&plan.facts, &path);
         let mut hooks = Hooks::default();
         for (slot, pass) in hooks.list.iter_mut().zip(passes) {

@@ -80,6 +80,9 @@ pub enum Undecided {
     /// rules of a policy use this one algorithm, so asking again with it decides.
     #[error("a rule asks for the content's {0} digest")]
     Digest(HashAlgo),
+    /// A `path=` rule stands in the policy, and the object has no absolute path.
+    #[error("a rule asks for the path, and none is known")]
+    Path,
 }
 
 /// One access, to be decided.

@@ -53,7 +53,7 @@ fn keygen_protects_keys_and_never_overwrites() {
     for (out_key, out_cert) in [(&key, &other), (&other, &certificate)] {
         let (status, _, errors) = run(&["keygen", "--out-key", out_key, "--out-cert", out_cert]);
         assert_eq!(status, 2);
-        assert!(errors.contains("exists already and is not overwritten"), "{errors}");
+        assert!(errors.contains("exists already and is not overwritten\n  name another"), "{errors}");
     }
     assert_eq!(std::fs::read(&key).unwrap(), before);
     assert!(!Path::new(&other).exists(), "nothing is left of the attempts");
@@ -444,4 +444,30 @@ fn the_published_vectors_verify_and_their_changed_siblings_do_not() {
         std::fs::write(&file, "hello").unwrap();
         assert_eq!(run(&["verify", "--cert", &certificate, &text(&file)]).0, 1);
     }
+}
+
+#[test]
+fn every_mistake_is_told_by_the_program_with_the_next_step() {
+    let Some(scratch) = Scratch::new() else { return };
+    let (key, certificate) = keygen(&scratch, "one");
+    let (other, _) = keygen(&scratch, "two");
+    let file = text(&scratch.file("file", "content"));
+    let mismatch = format!("imafs-sign: {certificate} is not the certificate of {other}\n  give --cert");
+    for (args, said) in [
+        (&["sign", &file][..], "imafs-sign: the following required arguments"),
+        (&["frobnicate"], "imafs-sign: unrecognized subcommand 'frobnicate'"),
+        (&["sign", "--key", &key, "--keyid", "zz", &file], "imafs-sign: invalid value 'zz'"),
+        (&["sign", "--key", &other, "--cert", &certificate, &file], mismatch.as_str()),
+        (
+            &["sign", "--key", &certificate, &file],
+            &format!("imafs-sign: cannot use {certificate}: no private key in it\n  give"),
+        ),
+    ] {
+        let (status, lines, errors) = run(args);
+        assert_eq!((status, lines.as_str()), (2, ""), "{args:?}");
+        assert!(errors.starts_with(said), "{errors}");
+    }
+    let (status, lines, errors) = run(&["sign", "--help"]);
+    assert_eq!((status, errors.as_str()), (0, ""));
+    assert!(lines.starts_with("Sign files"), "{lines}");
 }

@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 
 use policy::{ParseOptions, Policy, SHIPPED};
 
+use crate::config::PolicyChoice;
+
 use super::{Failure, Outcome, output};
 
 /// Check a policy before it is mounted with
@@ -26,7 +28,7 @@ pub struct PolicyArgs {
 enum PolicyVerb {
     /// Say whether a policy can be loaded: exit 0, or 1 with line, column and reason
     Check {
-        /// A file of rules, or the name of a policy that comes with imafs
+        /// A file of rules, or the name of a policy as --policy takes it
         file: PathBuf,
         /// Accept only what the kernel accepts
         #[arg(long)]
@@ -44,10 +46,13 @@ pub(super) fn run(args: PolicyArgs) -> Outcome {
     for warning in policy.warnings() {
         eprintln!("imafs: {}: {warning}", file.display());
     }
+    let count = policy.rules().len();
+    if count == 0 {
+        eprintln!("imafs: {}: no rules: it records and denies nothing", file.display());
+    }
     if print {
         return output::print(&policy.to_string());
     }
-    let count = policy.rules().len();
     output::print(&format!("{}: ok, {count} {}", file.display(), if count == 1 { "rule" } else { "rules" }))
 }
 
@@ -58,9 +63,47 @@ fn load(file: &Path, options: &ParseOptions) -> Result<Policy, Failure> {
         let parsed = Policy::parse(text.as_bytes(), options);
         return parsed.map_err(|error| crate::daemon::policy_failure(file, &error).with_code(super::NO));
     }
-    let text = std::fs::read(file).map_err(|error| {
-        Failure::cannot(format!("read policy {}", file.display()), crate::daemon::plain(&error))
-    })?;
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) => return named(file, &error),
+    };
     Policy::parse(&text, options)
         .map_err(|error| crate::daemon::policy_failure(file, &error).with_code(super::NO))
+}
+
+/// A name that is no file: the kernel's built-in policies, or what was meant.
+fn named(file: &Path, error: &std::io::Error) -> Result<Policy, Failure> {
+    let cannot = || Failure::cannot(format!("read policy {}", file.display()), crate::daemon::plain(error));
+    match file.to_str().map(PolicyChoice::from_option) {
+        Some(Ok(PolicyChoice::Builtin(names))) => {
+            Policy::builtin(&names).map_err(|error| Failure::caused(&error))
+        }
+        Some(Err(meant)) if error.kind() == std::io::ErrorKind::NotFound => Err(cannot().advise(meant)),
+        _ => Err(cannot().advise("name a file, or one of the policies 'imafs mount --help' lists")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(name: &str) -> String {
+        load(Path::new(name), &ParseOptions::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_name_that_mount_takes_can_be_checked() {
+        for name in ["exec", "tcb", "tcb|appraise_tcb", "ima_tcb"] {
+            assert!(!load(Path::new(name), &ParseOptions { kernel_only: true }).unwrap().rules().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_mistyped_name_says_which_was_meant() {
+        let text = refusal("exce");
+        assert!(text.starts_with("imafs: cannot read policy exce: no such file or directory\n"), "{text}");
+        assert!(text.ends_with("did you mean 'exec'?"), "{text}");
+        assert!(refusal("/nonexistent/policy").ends_with("'imafs mount --help' lists"));
+        assert!(refusal("/proc").contains("is a directory\n  name a file"));
+    }
 }

@@ -22,6 +22,8 @@ pub struct ProfileArgs {
 #[derive(Debug, Subcommand)]
 enum ProfileVerb {
     /// Say whether a profile can be mounted with: exit 0, or 1 and why not
+    ///
+    /// Looks at the keys and values, the policy and the certificates; not at source, target and sinks.
     Check {
         /// The profile
         file: PathBuf,
@@ -56,5 +58,14 @@ fn check(file: &std::path::Path) -> Outcome {
     let config =
         MountConfig::resolve(options, true).map_err(|error| Failure::from(error).with_code(super::NO))?;
     crate::daemon::check_policy(&config.policy).map_err(|failure| failure.with_code(super::NO))?;
+    // What is not on this host may be on the one that mounts; what is here has to be good.
+    let (here, elsewhere): (Vec<_>, Vec<_>) = config.keys.into_iter().partition(|key| key.exists());
+    let mut notices: Vec<String> =
+        elsewhere.iter().map(|key| format!("key {} is not on this host", key.display())).collect();
+    let keys = crate::daemon::check_keys(&here, &mut |notice| notices.push(notice));
+    for notice in notices {
+        eprintln!("imafs: {}: {notice}", file.display());
+    }
+    keys.map_err(|failure| failure.with_code(super::NO))?;
     output::print(&format!("{}: ok", file.display()))
 }

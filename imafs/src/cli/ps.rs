@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::json;
 
+use crate::daemon::plain;
 use crate::daemon::run_dir::{RunDir, State};
 
 use super::{Failure, Outcome, output};
@@ -24,7 +25,10 @@ pub struct PsArgs {
 }
 
 pub(super) fn run(args: &PsArgs) -> Outcome {
-    let states = RunDir::from_environment().all();
+    let states = RunDir::from_environment().list().map_err(|error| {
+        Failure::cannot("list the mounts", plain(&error))
+            .advise("the run directory is for root: try again with sudo")
+    })?;
     if args.json {
         let lines = states.iter().map(json_line).collect::<Result<Vec<_>, _>>();
         return output::print(&lines.map_err(|error| Failure::cannot("print the mounts", error))?.concat());

@@ -81,15 +81,14 @@ impl Readiness {
     ///
     /// # Errors
     /// When the streams cannot be replaced.
-    pub(super) fn tell(self, log: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
+    pub(super) fn tell(self, log: Option<&File>) -> io::Result<()> {
         match self {
             Self::Supervisor => super::notify::send("READY=1"),
             Self::Parent(pipe) => {
                 let nothing = File::options().read(true).write(true).open("/dev/null")?;
-                let log = log()?;
                 stdio::dup2_stdin(&nothing)?;
                 stdio::dup2_stdout(&nothing)?;
-                stdio::dup2_stderr(&log)?;
+                stdio::dup2_stderr(log.unwrap_or(&nothing))?;
                 // A parent that was killed meanwhile is no reason to unmount.
                 let _parent_gone = File::from(pipe).write_all(b"R");
             }

@@ -22,6 +22,6 @@ pub mod status;
 mod system;
 
 pub use background::{Readiness, parent, start_in_background};
-pub use parts::{check_policy, policy_failure};
+pub use parts::{check_keys, check_policy, policy_failure};
 pub use serve::run;
 pub use system::plain;

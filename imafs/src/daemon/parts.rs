@@ -124,7 +124,10 @@ fn load_policy(choice: &PolicyChoice) -> Result<Policy, Failure> {
                 Failure::cannot(format!("read policy {}", path.display()), plain(&error))
                     .advise("name a file, or one of the policies 'imafs mount --help' lists")
             })?;
-            Policy::parse(&text, &ParseOptions::default()).map_err(|error| policy_failure(path, &error))
+            Policy::parse(&text, &ParseOptions::default()).map_err(|error| {
+                policy_failure(path, &error)
+                    .advise(format!("after mending it: imafs policy check {}", path.display()))
+            })
         }
     }
 }
@@ -135,7 +138,14 @@ pub fn policy_failure(path: &Path, error: &PolicyError) -> Failure {
         format!("use policy {}", path.display()),
         format!("line {}, {}", error.line, error.source),
     )
-    .advise(format!("after mending it: imafs policy check {}", path.display()))
+}
+
+/// Reads certificates as a mount does and says what is wrong with them.
+///
+/// # Errors
+/// When one cannot be read or is no certificate.
+pub fn check_keys(keys: &[PathBuf], notice: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    ring(keys, notice).map(drop)
 }
 
 fn ring(keys: &[PathBuf], notice: &mut dyn FnMut(String)) -> Result<Keyring, Failure> {
@@ -222,7 +232,7 @@ fn open_sink(target: &AuditTarget, format: audit::Format) -> Result<Box<dyn Sink
     };
     spec.open(format).map_err(|error| {
         Failure::cannot(format!("open audit sink {target}"), plain(&error))
-            .advise("make its directory, or name another sink with --audit")
+            .advise("name a file in a directory that exists, or another sink, with --audit")
     })
 }
 

@@ -112,13 +112,26 @@ impl RunDir {
         made.map_err(|source| RegisterError::Write { path: self.0.clone(), source })
     }
 
-    /// Every state file, in order of ids; what cannot be read is left out.
+    /// Every state file, in order of ids; what cannot be read is left out, the directory itself included.
     pub fn all(&self) -> Vec<State> {
-        let files = fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path());
+        self.list().unwrap_or_default()
+    }
+
+    /// Every state file, in order of ids; what cannot be read is left out. Without the directory there are none.
+    ///
+    /// # Errors
+    /// When the directory is there and cannot be read.
+    pub fn list(&self) -> io::Result<Vec<State>> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let files = entries.flatten().map(|entry| entry.path());
         let states = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
         let mut states: Vec<State> = states.filter_map(|path| read(&path)).collect();
         states.sort_by(|a, b| a.ns_id.cmp(&b.ns_id));
-        states
+        Ok(states)
     }
 
     /// The mount at a target, or with this id.

@@ -53,6 +53,10 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     raise_descriptor_limit();
     let mut notices = Vec::new();
     let parts = Parts::build(&config, &mut |notice| notices.push(notice))?;
+    let log = match readiness {
+        Readiness::Supervisor => None,
+        Readiness::Parent(_) => Some(open_log(&config, &run_dir)?),
+    };
     // A working directory would keep its filesystem busy for as long as the mount lives.
     std::env::set_current_dir("/").map_err(|error| Failure::cannot("enter /", plain(&error)))?;
     let (events, inbox) = unbounded();
@@ -64,11 +68,9 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     for notice in notices {
         eprintln!("imafs: {notice}");
     }
-    let named = service.config.log.is_some();
-    let log = service.config.log.clone().unwrap_or_else(|| run_dir.log(service.config.ns_id.as_str()));
-    readiness.tell(|| open_log(&log, named)).map_err(|error| {
-        Failure::cannot(format!("open log {}", log.display()), plain(&error))
-            .advise("name another with --log")
+    readiness.tell(log.as_ref()).map_err(|error| {
+        service.clear();
+        Failure::cannot("leave the terminal", plain(&error))
     })?;
     tracing::info!(target: "imafs", "serving {} at {}", service.config.source, service.config.target.display());
     let ended = service.wait(&inbox, &parts);
@@ -295,13 +297,21 @@ fn busy(target: &Path) -> String {
     if named.is_empty() { "nobody that can be seen from here".to_owned() } else { named.join(", ") }
 }
 
-/// Opens the log: one that was named is continued, the default one, which lies in memory, begins anew.
-fn open_log(path: &Path, named: bool) -> io::Result<File> {
-    let log = File::options().create(true).append(true).mode(0o600).open(path)?;
-    if !named {
-        log.set_len(0)?;
-    }
-    Ok(log)
+/// Opens the log before anything is mounted: one that was named is continued, the default one, which lies in memory,
+/// begins anew.
+fn open_log(config: &MountConfig, run_dir: &RunDir) -> Result<File, Failure> {
+    let path = config.log.clone().unwrap_or_else(|| run_dir.log(config.ns_id.as_str()));
+    let open = || {
+        let log = File::options().create(true).append(true).mode(0o600).open(&path)?;
+        if config.log.is_none() {
+            log.set_len(0)?;
+        }
+        Ok(log)
+    };
+    open().map_err(|error: io::Error| {
+        Failure::cannot(format!("open log {}", path.display()), plain(&error))
+            .advise("name a file in a directory that exists with --log")
+    })
 }
 
 fn start_log(readiness: &Readiness) {
@@ -316,6 +326,9 @@ fn start_log(readiness: &Readiness) {
             .with_writer(io::stderr)
             .with_ansi(colour)
             .with_target(false)
+            // It would tell of a log that cannot be written with eprintln!, which panics: a full disk must not end
+            // the mount.
+            .log_internal_errors(false)
             .try_init(),
     );
 }

@@ -31,6 +31,7 @@ impl Filesystem {
             Ok(found) => found,
             Err(errno) => return reply(Err(errno)),
         };
+        node.opens.lock().reads(fh);
         let mut data = vec![0_u8; usize::try_from(size).unwrap_or(0)];
         match fill(&fd, &mut data, offset, ReadWriteFlags::NOWAIT) {
             Ok(length) => {
@@ -121,6 +122,10 @@ impl Filesystem {
         length: u64,
         reply: Reply<u32>,
     ) {
+        if from.control().is_some() || to.control().is_some() {
+            // Then the kernel copies by reading and writing.
+            return reply(Err(Errno::OPNOTSUPP));
+        }
         let fds = self.reader(from).and_then(|(_, reader)| Ok((reader, self.writer(to)?)));
         let (reader, writer) = match fds {
             Ok(fds) => fds,

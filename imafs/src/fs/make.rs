@@ -100,12 +100,17 @@ impl Filesystem {
         let found = self.probe(&directory, name)?;
         let stat = found.stat;
         let node = self.adopt(found);
+        // The kernel was told that the first name may be believed for long.
+        self.look_up_again(&node);
+        Ok(self.entry(&node, &stat))
+    }
+
+    /// Has the kernel look up the name of `node` again before it uses it.
+    pub(super) fn look_up_again(&self, node: &Node) {
         if let (Some(place), Some(kernel)) = (node.place(), self.kernel.get().cloned()) {
-            // The kernel was told that the first name may be believed for long.
-            self.waits
+            self.notices
                 .submit_free(move || kernel.expire_name(place.parent.ino(), OsStr::from_bytes(&place.name)));
         }
-        Ok(self.entry(&node, &stat))
     }
 
     /// The directory in which `name` is to be made, removed or renamed.

@@ -140,6 +140,8 @@ pub struct Filesystem {
     checks: Pool,
     /// What waits for the disk, in no order.
     waits: Pool,
+    /// What waits for a directory's lock in the kernel. Its holder may itself wait for an answer from `waits`.
+    notices: Pool,
     turns: Turns,
     kernel: OnceLock<Arc<dyn Kernel>>,
     negotiated: OnceLock<Negotiated>,
@@ -172,6 +174,7 @@ impl Filesystem {
             leases: OnceLock::new(),
             checks: Pool::new("imafs-check", options.hash_threads.max(1)).map_err(thread_error)?,
             waits: Pool::new("imafs-io", IO_THREADS).map_err(thread_error)?,
+            notices: Pool::new("imafs-notice", 1).map_err(thread_error)?,
             options,
             vault,
             table,
@@ -244,6 +247,7 @@ impl Filesystem {
     pub fn shut_down(&self) {
         self.checks.shut_down();
         self.waits.shut_down();
+        self.notices.shut_down();
     }
 
     fn control(&self) -> Result<&dyn ControlTree, Errno> {

@@ -1,8 +1,8 @@
 //! The record of one inode.
 //!
 //! Locks of a record: `place`, `pinned` and `opens` are never held together, nor across a system call except that
-//! `opens` is held while a descriptor is opened for it or a file is lent (both are calls that do not wait for
-//! other requests).
+//! `opens` is held while a descriptor is opened for it, a file is lent, or a lease tells whether it is written
+//! (calls that do not wait for other requests).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

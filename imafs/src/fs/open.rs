@@ -21,8 +21,8 @@ use super::{Caller, ControlIno, Entry, Errno, Filesystem, Ino};
 pub enum Opened {
     /// Through the kernel's page cache.
     Cached {
-        /// The kernel's pages are the content that was granted.
-        keep: bool,
+        /// The number of this open if the kernel must drop its pages, `None` if they are what was granted.
+        renew: Option<u64>,
         /// The kernel must say when the file is closed.
         flush: bool,
     },
@@ -130,6 +130,10 @@ impl Filesystem {
         match answer {
             Answer::Open(reply) => reply.error(errno),
             Answer::Create(reply, entry) => {
+                // The file is there, and the kernel goes on believing that it is not.
+                if let Ok(node) = self.table.find(entry.ino) {
+                    self.look_up_again(&node);
+                }
                 self.forget(entry.ino, 1);
                 reply.error(errno);
             }
@@ -160,7 +164,7 @@ impl Filesystem {
                 if writable {
                     opens.prepare_writer(&path_fd, grant.flags())?;
                 }
-                Opened::Cached { keep: opens.keeps_pages(grant), flush }
+                Opened::Cached { renew: opens.renews_pages(grant, &path_fd), flush }
             }
         };
         opens.count(writable, mode);
@@ -233,8 +237,8 @@ fn rehearse(path_fd: &impl AsFd, flags: i32) -> Result<(), Errno> {
 impl std::fmt::Debug for Opened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Cached { keep, flush } => {
-                f.debug_struct("Cached").field("keep", keep).field("flush", flush).finish()
+            Self::Cached { renew, flush } => {
+                f.debug_struct("Cached").field("renew", renew).field("flush", flush).finish()
             }
             Self::Lent { file, flush } => {
                 f.debug_struct("Lent").field("id", &file.id()).field("flush", flush).finish()

@@ -5,7 +5,7 @@
 //! kept until the record is forgotten. The counts go up when a reply is decided and down when RELEASE is handled:
 //! they are never lower than the kernel's.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use monitor::Grant;
@@ -36,6 +36,13 @@ pub(super) struct Opens {
     pub unlendable: bool,
     /// The version whose pages the kernel may hold, if nothing was written since.
     cached: Option<Version>,
+    /// The version that replaces those pages, and the first of the opens that drop them.
+    renewing: Option<(Version, u64)>,
+    /// The last number given to an open that drops the kernel's pages.
+    renewals: u64,
+    /// Was lent for writing since it was last seen that nobody writes the backing file. A mapping may be left, and
+    /// what it writes shows in no version.
+    mappable: bool,
     reader: Option<Arc<OwnedFd>>,
     writer: Option<Arc<OwnedFd>>,
 }
@@ -49,6 +56,7 @@ impl Opens {
         let count = if writable { &mut self.writers } else { &mut self.readers };
         *count = count.saturating_add(1);
         self.mode = Some(mode);
+        self.mappable |= writable && mode == OpenMode::Lent;
     }
 
     /// Takes one open off; with the last one the mode and the descriptors go.
@@ -73,17 +81,42 @@ impl Opens {
     /// The pages that the kernel may hold are no longer sure to be the content.
     pub(super) fn content_changes(&mut self) {
         self.cached = None;
+        self.renewing = None;
     }
 
-    /// Whether the kernel's pages are those of the granted content; from now on they will be. Asked for opens
-    /// through the page cache only: reads of a lent file leave older pages where they are.
-    pub(super) fn keeps_pages(&mut self, grant: &Grant) -> bool {
-        if grant.writable() || self.writers > 0 {
-            self.cached = None;
-            return false;
+    /// The open of this number reads: so it has dropped the pages that were there before.
+    pub(super) fn reads(&mut self, number: u64) {
+        if let Some((version, _)) = self.renewing.filter(|(_, first)| number >= *first) {
+            self.cached = Some(version);
+            self.renewing = None;
+        }
+    }
+
+    /// `None` when the kernel's pages are those of the granted content. Else it must drop them, and this is the
+    /// number of the open that makes it. The kernel does so when the opener goes on, which can be later than others
+    /// open and read: so the pages are believed when that open is seen to read.
+    ///
+    /// Asked for opens through the page cache only: reads of a lent file leave older pages where they are. Pages read
+    /// while a mapping could write may hold what was there for a moment and passed no check. So the first open after
+    /// the mapping's end still begins anew.
+    pub(super) fn renews_pages(&mut self, grant: &Grant, path_fd: &OwnedFd) -> Option<u64> {
+        if self.mappable {
+            self.content_changes();
+            self.mappable = is_written(path_fd);
         }
         let version = grant.content();
-        self.cached.replace(version) == Some(version)
+        if grant.writable() || self.writers > 0 || self.mappable {
+            self.content_changes();
+            return Some(0);
+        }
+        if self.cached == Some(version) {
+            return None;
+        }
+        self.cached = None;
+        self.renewals = self.renewals.wrapping_add(1);
+        let first = self.renewing.filter(|(of, _)| *of == version).map_or(self.renewals, |(_, first)| first);
+        self.renewing = Some((version, first));
+        Some(self.renewals)
     }
 
     /// A descriptor to read from, while the record is open.
@@ -134,4 +167,10 @@ impl Opens {
     pub(super) fn open_writer(&self) -> Option<Arc<OwnedFd>> {
         self.writer.clone()
     }
+}
+
+/// Whether anybody writes the file, through a mapping too. If it cannot be told, somebody does.
+fn is_written(path_fd: &OwnedFd) -> bool {
+    let file = reopen(path_fd, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
+    file.and_then(|file| sys::lease::is_open_for_writing(file.as_fd())).unwrap_or(true)
 }

@@ -111,6 +111,8 @@ fn the_control_directory_is_found_by_name_but_not_listed() {
         assert_eq!(fs::read_to_string(rig.at(".imafs/word")).unwrap(), "changed\n");
         assert_eq!(fs::read(rig.at(".imafs/none")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
         assert_eq!(fs::metadata(rig.at(".imafs/word")).unwrap().ino(), 1001);
+        fs::copy(rig.at(".imafs/word"), rig.at("copy")).unwrap();
+        shell(&rig.target, "cp .imafs/word another; rm copy another");
     }
 }
 

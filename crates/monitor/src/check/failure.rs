@@ -51,8 +51,12 @@ impl Check<'_> {
 
     pub(super) fn undecided(&self, error: &policy::Undecided) -> Denial {
         tracing::warn!(path = %self.name().escape_ascii(), %error, "cannot decide");
-        self.record(&Event::new(RecordType::IntegrityData, "collect_data", "unknown-subject"));
-        Denial::open("unknown-subject")
+        let cause = match error {
+            policy::Undecided::Path => "unknown-path",
+            _ => "unknown-subject",
+        };
+        self.record(&Event::new(RecordType::IntegrityData, "collect_data", cause));
+        Denial::open(cause)
     }
 
     /// The list did not take the entry whole; the cause is the kernel's word for it.

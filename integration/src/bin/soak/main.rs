@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot watch for signals")?;
     }
     let scratch = Scratch::new()?;
-    let (mount, keys) = prepare(&scratch)?;
+    let (mount, keys) = prepare(&scratch, length)?;
     println!(
         "soak: {} s on {}, imafs is process {}",
         length.as_secs(),
@@ -53,13 +53,19 @@ fn main() -> Result<()> {
 
 /// The mount over a fresh Debian tree, and a key to sign with. RSA, because its signatures are always the same: the
 /// list must not grow for signing the same file again.
-fn prepare(scratch: &Scratch) -> Result<(Mount, Keys)> {
+fn prepare(scratch: &Scratch, length: Duration) -> Result<(Mount, Keys)> {
     let tar = fixture::debian_tar()?.context("the soak needs a root filesystem")?;
     let tree = scratch.path().join("debian");
     fixture::unpack(&tar, &tree)?;
     std::fs::create_dir(tree.join("fio")).context("cannot make fio's directory")?;
     let keys = Keys::make(&scratch.dir("keys")?, "soak", Kind::Rsa)?;
-    let mount = MountBuilder::new(scratch, &tree)?.policy("measure\n")?.trust(&keys.certificate).start()?;
+    // Loads end some time after they are told to.
+    let limit = length + Duration::from_secs(300);
+    let mount = MountBuilder::new(scratch, &tree)?
+        .policy("measure\n")?
+        .trust(&keys.certificate)
+        .live_for(limit)
+        .start()?;
     Ok((mount, keys))
 }
 

@@ -20,13 +20,14 @@ use time::OffsetDateTime;
 use crate::{
     Ending,
     keys::{read_certificates, read_key},
-    output::Results,
+    output::{Mistake, Results},
 };
 
 pub(crate) fn run(args: &KeygenArgs) -> anyhow::Result<Ending> {
     for path in [&args.out_key, &args.out_cert] {
         if path.symlink_metadata().is_ok() {
-            bail!("{} exists already and is not overwritten", path.display());
+            let message = format!("{} exists already and is not overwritten", path.display());
+            return Err(Mistake { message, next_step: "name another file, or move this one away" }.into());
         }
     }
     let (key, key_pem) = SigningKey::generate(kind(args)?)?;

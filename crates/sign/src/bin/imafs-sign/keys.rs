@@ -3,12 +3,12 @@
 use std::{fs, path::Path, path::PathBuf};
 
 use ::sign::key::SigningKey;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ima::KeyId;
 use keyring::{Added, Certificate, KeyIdSource, Keyring};
 use zeroize::Zeroizing;
 
-use crate::output::warn;
+use crate::output::{Mistake, warn};
 
 /// Reads a private key; the file's bytes are wiped afterwards.
 pub(crate) fn read_key(path: &Path) -> anyhow::Result<(SigningKey, Zeroizing<Vec<u8>>)> {
@@ -71,7 +71,11 @@ pub(crate) fn read_signer(
             }
             Ok((key, certificate.keyid()))
         }
-        (None, Some(path)) => bail!("{} is not the certificate of {}", path.display(), key_path.display()),
+        (None, Some(path)) => Err(Mistake {
+            message: format!("{} is not the certificate of {}", path.display(), key_path.display()),
+            next_step: "give --cert the certificate that was made with this key",
+        }
+        .into()),
         (None, None) => {
             let keyid = key.public().sha1_keyid();
             Ok((key, keyid))

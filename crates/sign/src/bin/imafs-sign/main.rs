@@ -30,7 +30,11 @@ pub(crate) enum Ending {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().verb {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let outcome = match cli.verb {
         Verb::Keygen(args) => keygen::run(&args),
         Verb::Sign(args) => sign::run(&args),
         Verb::Verify(args) => verify::run(&args),
@@ -48,4 +52,16 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints help and version as clap does, and bad usage as every other failure is told.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let text = error.render().to_string();
+        output::warn(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    } else {
+        // Nothing is left to tell when even the help cannot be printed.
+        let _unprintable = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -124,11 +124,30 @@ fn tidy(text: &str) -> String {
     }
 }
 
+/// A mistake in what was asked for, and what to ask for instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Mistake {
+    /// What is wrong, naming the object.
+    pub message: String,
+    /// What to do about it.
+    pub next_step: &'static str,
+}
+
 /// What to do next, for the errors whose remedy we know.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     error.chain().find_map(|cause| {
         if let Some(PrivateKeyError::Encrypted) = cause.downcast_ref() {
             return Some("decrypt it first: openssl pkey -in FILE -out PLAIN-FILE");
+        }
+        if let Some(PrivateKeyError::Missing) = cause.downcast_ref() {
+            return Some("give the private key here; the certificate goes to --cert");
+        }
+        if let Some(Mistake { next_step, .. }) = cause.downcast_ref() {
+            return Some(next_step);
+        }
+        if cause.downcast_ref().is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied) {
+            return Some("run this as the owner of the file, or as root");
         }
         if let Some(CertError::PrivateKey) = cause.downcast_ref() {
             return Some("give the certificate here; the key goes to --key");

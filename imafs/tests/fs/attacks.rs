@@ -1,0 +1,193 @@
+//! What a hostile container tried, and what it gets.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use imafs::fs::{Caller, Errno, Ino, Looked, OpenReply, Opened};
+use monitor::Grant;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, mkdirat, openat, utimensat};
+
+use crate::common::{ALL, LENDING, Rig, SHARED, Setting, can_mount};
+
+/// A mapping of a lent file outlives its open and writes without a change of any timestamp. Pages that were read
+/// through the page cache meanwhile would be taken for the content that is checked later.
+#[test]
+fn pages_read_while_a_mapping_wrote_are_not_served_as_what_was_checked() {
+    if !can_mount() {
+        return;
+    }
+    for setting in [LENDING, SHARED] {
+        let rig = Rig::new(setting);
+        fs::write(rig.at("file"), b"good").unwrap();
+        let writer = File::options().read(true).write(true).open(rig.at("file")).unwrap();
+        let mut mapping = sys::mapping::Shared::map(writer.as_fd(), 4).unwrap();
+        drop(writer);
+        mapping.write(0, b"evil").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while rig.fs.opened().0 == 0 && Instant::now() < deadline {
+            // As long as the writer's RELEASE is on its way, reads are lent as well and leave no pages.
+            assert_eq!(fs::read(rig.at("file")).unwrap(), b"evil");
+        }
+        let before = fs::metadata(rig.under("file")).unwrap();
+        mapping.write(0, b"good").unwrap();
+        drop(mapping);
+        let after = fs::metadata(rig.under("file")).unwrap();
+        assert_eq!((before.ctime(), before.ctime_nsec()), (after.ctime(), after.ctime_nsec()));
+        for _ in 0..3 {
+            assert_eq!(fs::read(rig.at("file")).unwrap(), b"good", "{setting:?}");
+        }
+    }
+}
+
+/// The kernel holds a directory's lock while it waits for the answer to `fsync`, and takes it to have a name
+/// looked up again after `link`.
+#[test]
+fn links_and_syncs_of_one_directory_do_not_wait_for_each_other() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(LENDING);
+    fs::create_dir(rig.at("dir")).unwrap();
+    let (stop, (told, ended)) = (AtomicBool::new(false), mpsc::channel());
+    std::thread::scope(|scope| {
+        for client in 0..12 {
+            let (stop, told, rig) = (&stop, told.clone(), &rig);
+            scope.spawn(move || {
+                let (first, second) = (rig.at(&format!("dir/{client}")), rig.at(&format!("other{client}")));
+                fs::write(&first, b"x").unwrap();
+                fs::create_dir(&second).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    fs::hard_link(&first, second.join("link")).unwrap();
+                    fs::remove_file(second.join("link")).unwrap();
+                }
+                told.send(()).unwrap();
+            });
+        }
+        for _ in 0..6 {
+            let (stop, told, rig) = (&stop, told.clone(), &rig);
+            scope.spawn(move || {
+                let directory = File::open(rig.at("dir")).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    directory.sync_all().unwrap();
+                }
+                told.send(()).unwrap();
+            });
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        stop.store(true, Ordering::Relaxed);
+        let hung = (0..18).find(|_| ended.recv_timeout(Duration::from_secs(20)).is_err());
+        if hung.is_some() {
+            // Nothing else would let the threads end.
+            rustix::mount::unmount(&rig.target, rustix::mount::UnmountFlags::FORCE).ok();
+        }
+        assert_eq!(hung, None, "clients wait for each other");
+    });
+}
+
+#[test]
+fn the_earliest_time_there_is_can_be_set() {
+    if !can_mount() {
+        return;
+    }
+    for setting in ALL {
+        let rig = Rig::new(setting);
+        fs::write(rig.at("file"), b"x").unwrap();
+        for seconds in [i64::MIN, i64::MIN + 1, -1, i64::MAX] {
+            let time = Timespec { tv_sec: seconds, tv_nsec: 999_999_999 };
+            let times = Timestamps { last_access: time, last_modification: time };
+            utimensat(CWD, rig.at("file"), &times, AtFlags::empty()).unwrap();
+            let (seen, stored) =
+                (fs::metadata(rig.at("file")).unwrap(), fs::metadata(rig.under("file")).unwrap());
+            assert_eq!(seen.mtime(), stored.mtime(), "{seconds} {setting:?}");
+        }
+    }
+}
+
+/// A directory so deep that its path is not known is no way around rules about paths.
+#[test]
+fn what_lies_too_deep_to_have_a_path_is_refused_where_rules_ask_for_paths() {
+    if !can_mount() {
+        return;
+    }
+    let by_path = Setting { policy: "measure func=FILE_CHECK path=/deep/**\n", ..LENDING };
+    for (setting, served) in [(by_path, false), (LENDING, true)] {
+        let rig = Rig::new(setting);
+        let (here, mode) = (OFlags::PATH | OFlags::DIRECTORY, Mode::from_raw_mode(0o755));
+        let mut directory = openat(CWD, rig.at("."), here, Mode::empty()).unwrap();
+        for depth in 0..4200 {
+            let name = if depth == 0 { "deep" } else { "d" };
+            mkdirat(&directory, name, mode).unwrap();
+            directory = openat(&directory, name, here, Mode::empty()).unwrap();
+        }
+        let made = openat(&directory, "file", OFlags::CREATE | OFlags::RDWR, mode);
+        let made = made.map(drop);
+        // The file is there nevertheless; that it is becomes known a moment later.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let opened = loop {
+            let opened = openat(&directory, "file", OFlags::RDONLY, Mode::empty()).map(drop);
+            if opened != Err(rustix::io::Errno::NOENT) || Instant::now() >= deadline {
+                break opened;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let expected = if served { Ok(()) } else { Err(rustix::io::Errno::ACCESS) };
+        assert_eq!((made, opened), (expected, expected));
+    }
+}
+
+/// Tells whether the kernel may keep its pages, or else the number of the open.
+struct Told(mpsc::Sender<Result<Option<u64>, Errno>>);
+
+impl OpenReply for Told {
+    fn opened(self: Box<Self>, _grant: Grant, how: Opened) {
+        let told = match how {
+            Opened::Cached { renew, .. } => Ok(renew),
+            Opened::Lent { .. } => Err(Errno::NOTSUP),
+        };
+        self.0.send(told).unwrap();
+    }
+
+    fn error(self: Box<Self>, errno: Errno) {
+        self.0.send(Err(errno)).unwrap();
+    }
+}
+
+/// An opener who is kept from running, by a busy processor, has not yet dropped the pages of other content that it was
+/// told to drop. Whoever opens next must drop them too.
+#[test]
+fn pages_are_believed_only_when_whoever_was_to_drop_the_old_ones_has_gone_on() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(LENDING);
+    fs::write(rig.under("file"), b"content").unwrap();
+    let Looked::Found(entry) = rig.fs.lookup(Ino::ROOT, "file".as_ref()).unwrap() else { unreachable!() };
+    let caller = Caller { tid: 0, uid: 0, gid: 0 };
+    let (sender, told) = mpsc::channel();
+    let open = || {
+        rig.fs.open(&caller, entry.ino, libc::O_RDONLY, Box::new(Told(sender.clone())));
+        told.recv_timeout(Duration::from_secs(10)).unwrap().unwrap()
+    };
+    let first = open().unwrap();
+    let second = open().unwrap();
+    assert_ne!(first, second);
+    let read = |number| {
+        let (sender, answer) = mpsc::channel();
+        rig.fs.read(entry.ino, number, 0, 100, Box::new(move |data| sender.send(data).unwrap()));
+        assert_eq!(answer.recv_timeout(Duration::from_secs(10)).unwrap().unwrap(), b"content");
+    };
+    // A read of an open that dropped nothing proves nothing.
+    read(0);
+    let third = open();
+    assert!(third.is_some());
+    read(first);
+    assert_eq!(open(), None);
+    for _ in 0..4 {
+        rig.fs.release(entry.ino, 0, libc::O_RDONLY);
+    }
+    rig.fs.forget(entry.ino, 1);
+}
