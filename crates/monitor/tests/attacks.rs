@@ -159,6 +159,7 @@ impl Mapping {
         let mut python = Command::new("python3");
         python.args(["-c", Self::SCRIPT]).arg(&file.disk).stdin(Stdio::piped()).stdout(Stdio::piped());
         let Ok(mut child) = python.spawn() else {
+            assert!(std::env::var_os("CI").is_none(), "nothing is skipped in CI");
             eprintln!("skipped: python3 is needed to write through a mapping");
             return None;
         };

@@ -132,6 +132,7 @@ fn other_filesystems_are_left_alone_unless_asked_for() {
     std::fs::create_dir(&mounted).unwrap();
     let flags = rustix::mount::MountFlags::empty();
     if let Err(errno) = rustix::mount::mount("none", &mounted, "tmpfs", flags, None) {
+        assert!(std::env::var_os("CI").is_none(), "nothing is skipped in CI");
         eprintln!("skipped: cannot mount a tmpfs: {errno}");
         return;
     }

@@ -94,6 +94,8 @@ mod tests {
     #[test]
     fn what_is_created_belongs_to_the_caller_although_the_directory_is_closed_to_it() {
         if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "nothing is skipped in CI");
+            eprintln!("skipped: needs root");
             return;
         }
         let directory = tempfile::tempdir().unwrap();

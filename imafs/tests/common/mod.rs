@@ -163,6 +163,7 @@ pub fn monitor(policy: &str) -> (Arc<Monitor>, Arc<List>) {
 pub fn can_mount() -> bool {
     let able = rustix::process::geteuid().is_root() && Path::new("/dev/fuse").exists();
     if !able {
+        assert!(std::env::var_os("CI").is_none(), "nothing is skipped in CI");
         eprintln!("skipped: needs root and /dev/fuse");
     }
     able
