@@ -4,12 +4,13 @@
 //! the digest last of all.
 
 use crate::decide::{Object, SubjectIds};
+use crate::glob::PathGlob;
 use crate::token::Operator;
-use crate::values::{DigestList, PathGlob};
+use crate::values::DigestList;
 use crate::vocabulary::{Func, Mask};
 
 /// Everything a rule demands of an access; absent means: any.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Conditions {
     pub(crate) func: Option<Func>,
     pub(crate) mask: Option<MaskTest>,

@@ -22,6 +22,7 @@ mod condition;
 mod decide;
 mod display;
 mod error;
+mod glob;
 mod number;
 mod parse;
 mod policy;

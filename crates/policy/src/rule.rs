@@ -31,7 +31,7 @@ bitflags! {
 
 /// A valid rule. Its `Display` is the canonical read-back of the kernel, each part followed by a
 /// space and without the newline.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     pub(crate) action: Action,
     pub(crate) when: Conditions,
@@ -39,7 +39,7 @@ pub struct Rule {
 }
 
 /// What a rule says besides its action and conditions.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) flags: RuleFlags,
     pub(crate) pcr: Option<PcrIndex>,

@@ -3,10 +3,11 @@
 use super::Builder;
 use crate::condition::{IdTest, MaskTest, SubjectTest, Whose};
 use crate::error::Reason;
+use crate::glob::PathGlob;
 use crate::number::{self, NumberError};
 use crate::token::{Operator, Token};
 use crate::validate::Parts;
-use crate::values::{DigestList, PathGlob};
+use crate::values::DigestList;
 use crate::vocabulary::{Action, Func, Mask};
 
 /// The highest id; the one above means "no id" and cannot be asked for.
