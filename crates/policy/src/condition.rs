@@ -90,16 +90,61 @@ impl SubjectTest {
     }
 }
 
+/// The condition of a rule that an access did not meet; the first that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// `func=`, or its absence where only rules that name the func count.
+    Func,
+    /// `mask=`
+    Mask,
+    /// `fsmagic=`
+    FsMagic,
+    /// `fsname=`
+    FsName,
+    /// `fs_subtype=`
+    FsSubtype,
+    /// `fsuuid=`
+    FsUuid,
+    /// `fowner`
+    Fowner,
+    /// `fgroup`
+    Fgroup,
+    /// `path=`
+    Path,
+    /// `uid` or `euid`
+    User,
+    /// `gid` or `egid`
+    Group,
+    /// `digest=`
+    Digest,
+    /// `keyrings=`
+    Keyrings,
+    /// `label=`
+    Label,
+}
+
+/// `Some` of the mismatch unless the condition holds.
+fn unless(holds: bool, mismatch: Mismatch) -> Option<Mismatch> {
+    (!holds).then_some(mismatch)
+}
+
 impl Conditions {
-    /// Whether the object is one the rule is about.
-    pub(crate) fn match_object(&self, object: &Object<'_>) -> bool {
-        self.fsmagic.is_none_or(|magic| magic == object.fsmagic)
-            && self.fsname.as_deref().is_none_or(|name| name == object.fsname)
-            && self.fs_subtype.as_deref().is_none_or(|name| Some(name) == object.fs_subtype)
-            && self.fsuuid.is_none_or(|uuid| uuid == object.fsuuid)
-            && self.fowner.is_none_or(|test| test.holds(object.owner))
-            && self.fgroup.is_none_or(|test| test.holds(object.group))
-            && self.path.as_ref().is_none_or(|glob| glob.matches(object.path))
+    /// What of the object is not as the rule wants it.
+    pub(crate) fn mismatch_of_object(&self, object: &Object<'_>) -> Option<Mismatch> {
+        let path = || self.path.as_ref().is_none_or(|glob| glob.matches(object.path));
+        unless(self.fsmagic.is_none_or(|magic| magic == object.fsmagic), Mismatch::FsMagic)
+            .or_else(|| {
+                unless(self.fsname.as_deref().is_none_or(|name| name == object.fsname), Mismatch::FsName)
+            })
+            .or_else(|| {
+                let holds = self.fs_subtype.as_deref().is_none_or(|name| Some(name) == object.fs_subtype);
+                unless(holds, Mismatch::FsSubtype)
+            })
+            .or_else(|| unless(self.fsuuid.is_none_or(|uuid| uuid == object.fsuuid), Mismatch::FsUuid))
+            .or_else(|| unless(self.fowner.is_none_or(|test| test.holds(object.owner)), Mismatch::Fowner))
+            .or_else(|| unless(self.fgroup.is_none_or(|test| test.holds(object.group)), Mismatch::Fgroup))
+            .or_else(|| unless(path(), Mismatch::Path))
     }
 
     /// Whether the rule asks who the subject is.
@@ -107,21 +152,27 @@ impl Conditions {
         self.user.is_some() || self.group.is_some()
     }
 
-    /// Whether the subject is one the rule is about.
-    pub(crate) fn match_subject(&self, ids: &SubjectIds) -> bool {
-        self.match_user(ids)
-            && self.group.is_none_or(|test| test.holds(ids.gid, ids.egid, ids.sgid, ids.cap_setgid))
+    /// What of the subject is not as the rule wants it.
+    pub(crate) fn mismatch_of_subject(&self, ids: &SubjectIds) -> Option<Mismatch> {
+        let group = || self.group.is_none_or(|test| test.holds(ids.gid, ids.egid, ids.sgid, ids.cap_setgid));
+        self.mismatch_of_user(ids).or_else(|| unless(group(), Mismatch::Group))
     }
 
-    /// Whether the subject's user is one the rule is about, whatever its groups.
-    pub(crate) fn match_user(&self, ids: &SubjectIds) -> bool {
-        self.user.is_none_or(|test| test.holds(ids.uid, ids.euid, ids.suid, ids.cap_setuid))
+    /// Whether the subject's user is not as the rule wants it, whatever its groups.
+    pub(crate) fn mismatch_of_user(&self, ids: &SubjectIds) -> Option<Mismatch> {
+        let holds = self.user.is_none_or(|test| test.holds(ids.uid, ids.euid, ids.suid, ids.cap_setuid));
+        unless(holds, Mismatch::User)
     }
 
-    /// Whether a keyring or label of this name is one the rule is about.
-    pub(crate) fn match_data(&self, func: Func, name: Option<&str>) -> bool {
-        let list = if func == Func::KeyCheck { &self.keyrings } else { &self.labels };
-        list.as_ref().is_none_or(|list| list.iter().any(|item| Some(&**item) == name))
+    /// Whether a keyring or label of this name is not as the rule wants it.
+    pub(crate) fn mismatch_of_data(&self, func: Func, name: Option<&str>) -> Option<Mismatch> {
+        let (list, mismatch) = if func == Func::KeyCheck {
+            (&self.keyrings, Mismatch::Keyrings)
+        } else {
+            (&self.labels, Mismatch::Label)
+        };
+        let holds = list.as_ref().is_none_or(|list| list.iter().any(|item| Some(&**item) == name));
+        unless(holds, mismatch)
     }
 }
 
@@ -149,8 +200,9 @@ mod tests {
         for (test, ids, expected) in table {
             let user = Conditions { user: Some(test), ..Conditions::default() };
             let group = Conditions { group: Some(test), ..Conditions::default() };
-            assert_eq!(user.match_subject(&ids), expected, "{test:?} {ids:?}");
-            assert_eq!(group.match_subject(&ids), expected, "{test:?} {ids:?}");
+            let missed = |mismatch| (!expected).then_some(mismatch);
+            assert_eq!(user.mismatch_of_subject(&ids), missed(Mismatch::User), "{test:?} {ids:?}");
+            assert_eq!(group.mismatch_of_subject(&ids), missed(Mismatch::Group), "{test:?} {ids:?}");
         }
     }
 

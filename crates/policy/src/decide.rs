@@ -6,6 +6,7 @@
 use ima::{Digest, HashAlgo, PcrIndex, Template};
 
 use crate::algos::AlgoSet;
+use crate::condition::Mismatch;
 use crate::policy::Policy;
 use crate::rule::{Rule, RuleFlags};
 use crate::vocabulary::{Actions, Class, Func, Mask};
@@ -228,12 +229,16 @@ impl Decision {
 }
 
 /// The ids of the subject, asked for once.
-struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     subject: &'a dyn Subject,
     ids: Option<SubjectIds>,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    pub(crate) const fn of(subject: &'a dyn Subject) -> Self {
+        Self { subject, ids: None }
+    }
+
     fn ids(&mut self) -> Result<SubjectIds, Undecided> {
         if let Some(ids) = self.ids {
             return Ok(ids);
@@ -259,8 +264,8 @@ impl Policy {
     /// # Errors
     /// As [`Policy::decide`].
     pub fn decide_among(&self, query: &Query<'_>, wanted: Actions) -> Result<Decision, Undecided> {
-        let mut asked = Asked { subject: query.subject, ids: None };
-        self.walk(query.func, wanted, |rule| matches_file(rule, query, &mut asked))
+        let mut asked = Asked::of(query.subject);
+        self.walk(query.func, wanted, |_, rule| mismatch(rule, query, &mut asked))
     }
 
     /// Decides the measurement of a buffer: a key for a keyring `name`, data with the label `name`.
@@ -268,15 +273,16 @@ impl Policy {
     /// # Errors
     /// As [`Policy::decide`].
     pub fn decide_data(&self, func: Func, name: &str, subject: &dyn Subject) -> Result<Decision, Undecided> {
-        let mut asked = Asked { subject, ids: None };
-        self.walk(func, Actions::MEASURE, |rule| matches_data(rule, func, Some(name), &mut asked))
+        let mut asked = Asked::of(subject);
+        self.walk(func, Actions::MEASURE, |_, rule| mismatch_of_data(rule, func, Some(name), &mut asked))
     }
 
-    fn walk(
+    /// The one walk over the rules. `mismatch` says what keeps a rule, by its index, from matching.
+    pub(crate) fn walk(
         &self,
         func: Func,
         wanted: Actions,
-        mut matches: impl FnMut(&Rule) -> Result<bool, Undecided>,
+        mut mismatch: impl FnMut(usize, &Rule) -> Result<Option<Mismatch>, Undecided>,
     ) -> Result<Decision, Undecided> {
         let mut decision = Decision::default();
         let mut open = wanted & self.active();
@@ -285,7 +291,7 @@ impl Policy {
                 break;
             }
             let class = rule.action.class().bit();
-            if open.contains(class) && matches(rule)? {
+            if open.contains(class) && mismatch(index, rule)?.is_none() {
                 decision.take(index, rule, self);
                 open -= class;
             }
@@ -294,35 +300,48 @@ impl Policy {
     }
 }
 
-fn matches_file(rule: &Rule, query: &Query<'_>, asked: &mut Asked<'_>) -> Result<bool, Undecided> {
+/// What keeps a rule that can match the query's func from matching the query.
+pub(crate) fn mismatch(
+    rule: &Rule,
+    query: &Query<'_>,
+    asked: &mut Asked<'_>,
+) -> Result<Option<Mismatch>, Undecided> {
     if query.func.is_data() {
-        return matches_data(rule, query.func, None, asked);
+        return mismatch_of_data(rule, query.func, None, asked);
     }
     let when = &rule.when;
     let mask_ignored = query.func == Func::PostSetattr;
     if !mask_ignored && !when.mask.is_none_or(|test| test.holds(query.mask)) {
-        return Ok(false);
+        return Ok(Some(Mismatch::Mask));
     }
-    if !when.match_object(query.object) || (when.needs_subject() && !when.match_subject(&asked.ids()?)) {
-        return Ok(false);
+    if let Some(mismatch) = when.mismatch_of_object(query.object) {
+        return Ok(Some(mismatch));
     }
-    let Some(digests) = &when.digests else { return Ok(true) };
+    if when.needs_subject()
+        && let Some(mismatch) = when.mismatch_of_subject(&asked.ids()?)
+    {
+        return Ok(Some(mismatch));
+    }
+    let Some(digests) = &when.digests else { return Ok(None) };
     match query.digest.filter(|digest| digest.algo() == digests.algo()) {
-        Some(digest) => Ok(digests.contains(digest)),
+        Some(digest) => Ok((!digests.contains(digest)).then_some(Mismatch::Digest)),
         None => Err(Undecided::Digest(digests.algo())),
     }
 }
 
 /// Of ids, only the user's count here: the kernel takes `gid=` and ignores it.
-fn matches_data(
+pub(crate) fn mismatch_of_data(
     rule: &Rule,
     func: Func,
     name: Option<&str>,
     asked: &mut Asked<'_>,
-) -> Result<bool, Undecided> {
+) -> Result<Option<Mismatch>, Undecided> {
     let when = &rule.when;
-    if when.func != Some(func) || !when.match_data(func, name) {
-        return Ok(false);
+    if when.func != Some(func) {
+        return Ok(Some(Mismatch::Func));
     }
-    Ok(when.user.is_none() || when.match_user(&asked.ids()?))
+    if let Some(mismatch) = when.mismatch_of_data(func, name) {
+        return Ok(Some(mismatch));
+    }
+    if when.user.is_none() { Ok(None) } else { Ok(when.mismatch_of_user(&asked.ids()?)) }
 }

@@ -22,6 +22,7 @@ mod condition;
 mod decide;
 mod display;
 mod error;
+mod explain;
 mod glob;
 mod number;
 mod parse;
@@ -36,8 +37,10 @@ mod warning;
 
 pub use algos::AlgoSet;
 pub use builtin::BuiltinError;
+pub use condition::Mismatch;
 pub use decide::{AppraiseClass, Decision, Object, Query, Subject, SubjectIds, SubjectUnknown, Undecided};
 pub use error::{PolicyError, Reason, RuleErrno, RuleError};
+pub use explain::{ClassExplanation, Explanation, Missed, Verdict};
 pub use parse::{ParseOptions, Recorded, parse_rule, parse_rule_recorded};
 pub use policy::Policy;
 pub use rule::{Rule, RuleFlags};

@@ -125,7 +125,7 @@ impl Policy {
     #[must_use]
     pub fn uses_func(&self, func: Func) -> bool {
         if func == Func::SetxattrCheck {
-            return self.setxattr_algos().is_some();
+            return self.setxattr_rule().is_some();
         }
         self.candidates(func).any(|(_, rule)| rule.action.acts())
     }
@@ -133,7 +133,13 @@ impl Policy {
     /// The algorithms a written label may use; the first `SETXATTR_CHECK` rule counts.
     #[must_use]
     pub fn setxattr_algos(&self) -> Option<&AlgoSet> {
-        self.rules.iter().find(|rule| is_setxattr(rule)).and_then(|rule| rule.how.algos.as_ref())
+        self.rules.get(self.setxattr_rule()?).and_then(|rule| rule.how.algos.as_ref())
+    }
+
+    /// The `SETXATTR_CHECK` rule that counts, as an index into [`Policy::rules`].
+    #[must_use]
+    pub fn setxattr_rule(&self) -> Option<usize> {
+        self.rules.iter().position(is_setxattr)
     }
 
     /// The rules that can match this func, with their indices, in order.
@@ -166,7 +172,7 @@ fn is_setxattr(rule: &Rule) -> bool {
 }
 
 /// A rule without func matches every file, but no key and no data; `POST_SETATTR` ignores the func.
-fn can_match(rule: &Rule, func: Func) -> bool {
+pub(crate) fn can_match(rule: &Rule, func: Func) -> bool {
     match rule.when.func {
         _ if func == Func::PostSetattr => true,
         Some(named) => named == func,
