@@ -77,6 +77,7 @@ pub struct Certificate {
     keyid_source: KeyIdSource,
     subject_key_identifier: Option<Box<[u8]>>,
     fingerprint: Digest,
+    tbs_digest: Digest,
     allows_digital_signature: bool,
     is_authority: bool,
     public_key: PublicKey,
@@ -108,7 +109,8 @@ impl Certificate {
         let scheme = signature_scheme(&x509.signature_algorithm.algorithm)?;
         let public_key = PublicKey::from_spki(&x509.tbs_certificate.subject_pki).map_err(CertError::Key)?;
         let identifiers = Identifiers::of(&x509);
-        check_self_signature(&x509, &public_key, &identifiers, scheme)?;
+        let tbs_digest = hash(scheme.algo, x509.tbs_certificate.as_ref())?;
+        check_self_signature(&x509, &public_key, &identifiers, scheme, &tbs_digest)?;
 
         let (keyid, keyid_source) = match identifiers.subject.as_deref().and_then(KeyId::from_ski) {
             Some(keyid) => (keyid, KeyIdSource::SubjectKeyIdentifier),
@@ -122,6 +124,7 @@ impl Certificate {
             keyid_source,
             subject_key_identifier: identifiers.subject,
             fingerprint: hash(HashAlgo::Sha256, der)?,
+            tbs_digest,
             allows_digital_signature: usage.as_ref().is_none_or(|usage| usage.value.digital_signature()),
             is_authority: x509.is_ca() || usage.is_some_and(|usage| usage.value.key_cert_sign()),
             public_key,
@@ -189,6 +192,12 @@ impl Certificate {
     /// SHA-256 of the DER, as browsers and `openssl x509 -fingerprint` show it.
     pub fn fingerprint_sha256(&self) -> Digest {
         self.fingerprint
+    }
+
+    /// The digest of the signed part (TBSCertificate) by the hash of the certificate's own signature: what a
+    /// blacklist's `tbs:` entry names.
+    pub fn tbs_digest(&self) -> Digest {
+        self.tbs_digest
     }
 
     /// The certificate's bytes.
@@ -282,6 +291,7 @@ fn check_self_signature(
     key: &PublicKey,
     identifiers: &Identifiers,
     scheme: SignatureScheme,
+    tbs_digest: &Digest,
 ) -> Result<(), CertError> {
     let same_name = x509.subject().as_raw() == x509.issuer().as_raw();
     let other_authority = identifiers.authority.is_some() && identifiers.authority != identifiers.subject;
@@ -291,8 +301,7 @@ fn check_self_signature(
     if scheme.rsa != matches!(key.kind(), KeyKind::Rsa(_)) {
         return Err(CertError::SelfSignature);
     }
-    let digest = hash(scheme.algo, x509.tbs_certificate.as_ref())?;
-    key.verify(&digest, &x509.signature_value.data).map_err(|_| CertError::SelfSignature)
+    key.verify(tbs_digest, &x509.signature_value.data).map_err(|_| CertError::SelfSignature)
 }
 
 fn hash(algo: HashAlgo, data: &[u8]) -> Result<Digest, CertError> {

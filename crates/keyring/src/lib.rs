@@ -3,7 +3,8 @@
 //! A [`Keyring`] holds X.509 [`Certificate`]s and answers one question: did the key that a label
 //! names (by the last four bytes of its subject key identifier) sign this digest? Signatures are
 //! *prehashed*: the file's digest goes straight into the public-key operation, never through a
-//! second hash.
+//! second hash. A ring may carry a [`Blacklist`] of certificates it never takes and of content that no
+//! signature makes good.
 //!
 //! What it follows: Linux's asymmetric keys and IMA digital signatures (`crypto/asymmetric_keys/`,
 //! `security/integrity/digsig_asymmetric.c`, 6.1 to 6.19), RFC 8017 section 8.2, RFC 5280.
@@ -13,11 +14,13 @@
 //! It builds no chains: whoever may add a certificate to a ring vouches for it. It does not know what a label,
 //! a policy or a mount is.
 
+mod blacklist;
 mod certificate;
 mod digest_info;
 mod public_key;
 mod ring;
 
+pub use blacklist::{Blacklist, BlacklistError, EntryError};
 pub use certificate::{CertError, Certificate, KeyIdSource};
 pub use digest_info::digest_info_prefix;
 pub use public_key::{Curve, KeyError, KeyKind, PublicKey, SignatureError};

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use ima::{Digest, HashAlgo, KeyId};
 use parking_lot::Mutex;
 
-use crate::{Certificate, KeyKind, SignatureError};
+use crate::{Blacklist, Certificate, KeyKind, SignatureError};
 
 /// Why a signature does not verify against a ring.
 ///
@@ -77,12 +77,15 @@ pub enum Added {
         /// The certificate that answers.
         by: Arc<Certificate>,
     },
+    /// The ring's blacklist names the certificate; it was not taken (the kernel answers `EKEYREJECTED`).
+    Blacklisted,
 }
 
 /// A named set of trusted certificates. Thread-safe; keys are parsed once, when added.
 #[derive(Debug)]
 pub struct Keyring {
     name: String,
+    blacklist: Arc<Blacklist>,
     contents: ArcSwap<Contents>,
     writing: Mutex<()>,
 }
@@ -98,7 +101,12 @@ struct Contents {
 impl Keyring {
     /// An empty ring; `name` is for messages and listings (the kernel's are `.ima`, `_ima`).
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), contents: ArcSwap::default(), writing: Mutex::new(()) }
+        Self::with_blacklist(name, Arc::default())
+    }
+
+    /// An empty ring that takes no certificate of this blacklist.
+    pub fn with_blacklist(name: impl Into<String>, blacklist: Arc<Blacklist>) -> Self {
+        Self { name: name.into(), blacklist, contents: ArcSwap::default(), writing: Mutex::new(()) }
     }
 
     /// The ring's name.
@@ -106,8 +114,16 @@ impl Keyring {
         &self.name
     }
 
+    /// What the ring refuses whoever vouches for it.
+    pub fn blacklist(&self) -> &Arc<Blacklist> {
+        &self.blacklist
+    }
+
     /// Adds a certificate; on a keyid collision the first one added keeps answering.
     pub fn add(&self, certificate: Certificate) -> Added {
+        if self.blacklist.has_certificate(&certificate) {
+            return Added::Blacklisted;
+        }
         self.change(|contents| contents.add(Arc::new(certificate)))
     }
 

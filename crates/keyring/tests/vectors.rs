@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use ima::{Digest, HashAlgo, KeyId};
-use keyring::{Added, CertError, Certificate, Curve, KeyIdSource, KeyKind, Keyring, VerifyError};
+use keyring::{Added, Blacklist, CertError, Certificate, Curve, KeyIdSource, KeyKind, Keyring, VerifyError};
 
 const EC: &[u8] = include_bytes!("../testdata/vector-ec.pem");
 const RSA: &[u8] = include_bytes!("../testdata/vector-rsa.pem");
@@ -183,6 +183,27 @@ fn revoking_and_removing_end_a_key_and_raise_the_generation() {
     assert!(ring.generation() > before);
     assert_eq!(check(&ring, &rsa, &hello), Err(VerifyError::Revoked { keyid }));
     assert_eq!(check(&ring, &label(EC_LABEL), &hello), Ok(()), "the other key still answers");
+}
+
+/// The digests are `openssl dgst` over what `openssl asn1parse -strparse 4 -noout -out` cuts out of the certificates.
+#[test]
+fn a_blacklisted_certificate_is_taken_by_no_ring_and_the_others_are() {
+    assert_eq!(
+        one(EC).tbs_digest().to_string(),
+        "sha256:e180132430a6cf6250737977ffb1ee1ac1ab848ed514d4636e4e5bf324eb34e4"
+    );
+    let list = b"tbs:e180132430a6cf6250737977ffb1ee1ac1ab848ed514d4636e4e5bf324eb34e4\n";
+    let ring = Keyring::with_blacklist("_ima", Blacklist::parse(list).unwrap().into());
+    assert!(matches!(ring.add(one(EC)), Added::Blacklisted));
+    assert!(matches!(ring.add(one(RSA)), Added::New));
+    assert_eq!(ring.list().len(), 1);
+    let keyid = KeyId(0xd2d8_a49d);
+    let refused = check(&ring, &label(EC_LABEL), &digest(HELLO_SHA256));
+    assert_eq!(refused, Err(VerifyError::UnknownKey { keyid }));
+    // A digest of content with the same bytes names no certificate.
+    let list = b"bin:e180132430a6cf6250737977ffb1ee1ac1ab848ed514d4636e4e5bf324eb34e4\n";
+    let ring = Keyring::with_blacklist("_ima", Blacklist::parse(list).unwrap().into());
+    assert!(matches!(ring.add(one(EC)), Added::New));
 }
 
 #[test]

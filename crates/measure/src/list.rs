@@ -195,6 +195,18 @@ impl List {
         self.add(entry).map(|_| ())
     }
 
+    /// Adds a buffer that was measured (a certificate, a revoked digest) as `name`, in the template `ima-buf`, by its
+    /// digest in the list's default algorithm. As a file's entry, one that the list has is not added again.
+    ///
+    /// # Errors
+    /// As [`List::add`].
+    pub fn add_buffer(&self, pcr: PcrIndex, name: &[u8], buffer: &[u8]) -> Result<(), MeasureError> {
+        let digest = ima::hash(self.default_algo, buffer).map_err(MeasureError::Digest)?;
+        let event = Event::buffer(digest, name, buffer);
+        let entry = Template::buffer().entry(pcr, &event).map_err(MeasureError::Template)?;
+        self.add(entry).map(|_| ())
+    }
+
     /// Completes what earlier calls could not, if anything is due.
     ///
     /// # Errors

@@ -335,3 +335,65 @@ fn signed_content_is_not_served_while_a_writable_mapping_is_left() {
     bench.pass(&file, READ);
     assert!(matches!(bench.begin(&file, READ), Begun::Done(Ok(_))));
 }
+
+/// SHA-256 of `hello\n`, as in `common::hello_hash`.
+const HELLO_REVOKED: &str = "bin:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\n";
+
+#[test]
+fn revoked_content_is_refused_whoever_signed_it_and_other_content_is_not() {
+    let bench = Bench::revoking(SIGNED, HELLO_REVOKED, Setting::default());
+    bench.trust("ec");
+    let file = bench.file("f", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.refuse(&file, READ, "blacklisted-hash");
+    // Nothing of it is remembered.
+    bench.refuse(&file, READ, "blacklisted-hash");
+    assert_eq!(bench.list.count(), 1, "what no rule measures is not in the list");
+
+    let bench = Bench::revoking(SIGNED, &HELLO_REVOKED.replace("bin:58", "bin:59"), Setting::default());
+    bench.trust("ec");
+    let file = bench.file("f", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.pass(&file, READ);
+}
+
+#[test]
+fn only_rules_that_ask_for_signatures_look_at_the_blacklist() {
+    let bench = Bench::revoking("appraise\n", HELLO_REVOKED, Setting::default());
+    let file = bench.file("f", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.pass(&file, READ);
+}
+
+#[test]
+fn log_mode_records_revoked_content_and_serves_it() {
+    let setting = Setting { mode: Mode::Log, ..Setting::default() };
+    let bench = Bench::revoking(SIGNED, HELLO_REVOKED, setting);
+    bench.trust("ec");
+    let file = bench.file("f", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.pass(&file, READ);
+    let records = bench.records();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert!(records[0].contains(r#""cause":"blacklisted-hash""#), "{records:?}");
+}
+
+#[test]
+fn what_is_revoked_and_measured_has_an_entry_that_says_so() {
+    let policy = "measure pcr=11\nappraise appraise_type=imasig\n";
+    let bench = Bench::revoking(policy, HELLO_REVOKED, Setting::default());
+    bench.trust("ec");
+    let file = bench.file("f", b"hello\n");
+    bench.label(&file, &hello_signature());
+    bench.refuse(&file, READ, "blacklisted-hash");
+    bench.refuse(&file, READ, "blacklisted-hash");
+    let list = bench.list.snapshot();
+    assert_eq!(list.len(), 3, "boot_aggregate, the file, the refusal; once each");
+    let mut line = Vec::new();
+    list.entry(2).unwrap().write_ascii(&mut line, ima::HashAlgo::Sha1).unwrap();
+    let line = String::from_utf8(line).unwrap();
+    // sha256sum of the 32 bytes of the revoked digest.
+    let end = " ima-buf sha256:ecb65bb98f9d905b70458986c39fcbad7715e5f2fcc3b1f07767d7c83e2438cc blacklisted-hash \
+               5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\n";
+    assert!(line.starts_with("11 ") && line.ends_with(end), "{line}");
+}

@@ -62,7 +62,9 @@ fn check(file: &std::path::Path) -> Outcome {
     let (here, elsewhere): (Vec<_>, Vec<_>) = config.keys.into_iter().partition(|key| key.exists());
     let mut notices: Vec<String> =
         elsewhere.iter().map(|key| format!("key {} is not on this host", key.display())).collect();
-    let keys = crate::daemon::check_keys(&here, &mut |notice| notices.push(notice));
+    let (lists, missing): (Vec<_>, Vec<_>) = config.blacklists.into_iter().partition(|list| list.exists());
+    notices.extend(missing.iter().map(|list| format!("blacklist {} is not on this host", list.display())));
+    let keys = crate::daemon::check_keys(&here, &lists, &mut |notice| notices.push(notice));
     for notice in notices {
         eprintln!("imafs: {}: {notice}", file.display());
     }

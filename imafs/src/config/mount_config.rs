@@ -58,6 +58,8 @@ pub struct MountConfig {
     pub policy: PolicyChoice,
     /// Certificates and directories of them.
     pub keys: Vec<PathBuf>,
+    /// Files of revoked digests.
+    pub blacklists: Vec<PathBuf>,
     /// The appraisal mode.
     pub appraise: AppraiseMode,
     /// The default hash algorithm.
@@ -163,6 +165,7 @@ fn complete(
         target,
         policy,
         keys: options.key,
+        blacklists: options.blacklist,
         appraise: options.appraise.unwrap_or_default(),
         hash: options.hash.map_or(HashAlgo::Sha256, |name| name.0),
         template,

@@ -57,6 +57,11 @@ pub struct Options {
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<PathBuf>,
 
+    /// File of revoked digests, 'bin:HEX' of content and 'tbs:HEX' of certificates, one a line (repeatable)
+    #[arg(long, value_name = "FILE")]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub blacklist: Vec<PathBuf>,
+
     /// What happens when an appraisal does not pass [default: enforce]
     #[arg(long, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,6 +183,7 @@ impl Options {
             work: self.work.or(under.work),
             policy: self.policy.or(under.policy),
             key: list_over(self.key, under.key),
+            blacklist: list_over(self.blacklist, under.blacklist),
             appraise: self.appraise.or(under.appraise),
             hash: self.hash.or(under.hash),
             template: self.template.or(under.template),
@@ -209,7 +215,7 @@ impl Options {
         for single in [&mut self.source, &mut self.target, &mut self.upper, &mut self.work, &mut self.log] {
             single.iter_mut().for_each(place);
         }
-        self.lower.iter_mut().chain(&mut self.key).for_each(place);
+        self.lower.iter_mut().chain(&mut self.key).chain(&mut self.blacklist).for_each(place);
         for audit in &mut self.audit {
             if let AuditTarget::File(path) = audit {
                 place(path);
@@ -274,11 +280,13 @@ mod tests {
         let written = |policy: &str| Options {
             policy: Some(policy.into()),
             key: vec!["keys/a.der".into(), "/abs".into()],
+            blacklist: vec!["revoked".into()],
             audit: vec![AuditTarget::File("a.json".into()), AuditTarget::Journal],
             ..Options::default()
         };
         let placed = written("mine").relative_to(here.path());
         assert_eq!(placed.policy, Some(here.path().join("mine").display().to_string()));
+        assert_eq!(placed.blacklist, [here.path().join("revoked")]);
         assert_eq!(placed.key, [here.path().join("keys/a.der"), "/abs".into()]);
         assert_eq!(placed.audit[0], AuditTarget::File(here.path().join("a.json")));
         assert_eq!(written("exec").relative_to(here.path()).policy.as_deref(), Some("exec"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use audit::{Audit, Sink};
-use keyring::{Certificate, Keyring};
+use keyring::{Added, Blacklist, Certificate, Keyring};
 use measure::{List, ListOptions, NoBank, PcrBank, SoftBank};
 use monitor::{BackingFacts, Layer, Monitor};
 use policy::{DEFAULT_SHIPPED, ParseOptions, Policy, PolicyError};
@@ -50,7 +50,7 @@ impl Parts {
         for warning in policy.warnings() {
             notice(format!("{}: {warning}", config.policy));
         }
-        let ring = ring(&config.keys, notice)?;
+        let ring = ring(&config.keys, &config.blacklists, notice)?;
         if policy.has_appraise() && config.appraise != AppraiseMode::Off && ring.list().is_empty() {
             notice(
                 "no key is loaded: no signature will be accepted (name certificates with --key)".to_owned(),
@@ -140,31 +140,54 @@ pub fn policy_failure(path: &Path, error: &PolicyError) -> Failure {
     )
 }
 
-/// Reads certificates as a mount does and says what is wrong with them.
+/// Reads certificates and blacklists as a mount does and says what is wrong with them.
 ///
 /// # Errors
-/// When one cannot be read or is no certificate.
-pub fn check_keys(keys: &[PathBuf], notice: &mut dyn FnMut(String)) -> Result<(), Failure> {
-    ring(keys, notice).map(drop)
+/// When one cannot be read, is no certificate, or is no blacklist.
+pub fn check_keys(
+    keys: &[PathBuf],
+    blacklists: &[PathBuf],
+    notice: &mut dyn FnMut(String),
+) -> Result<(), Failure> {
+    ring(keys, blacklists, notice).map(drop)
 }
 
-fn ring(keys: &[PathBuf], notice: &mut dyn FnMut(String)) -> Result<Keyring, Failure> {
-    let ring = Keyring::new(RING);
+fn ring(
+    keys: &[PathBuf],
+    blacklists: &[PathBuf],
+    notice: &mut dyn FnMut(String),
+) -> Result<Keyring, Failure> {
+    let ring = Keyring::with_blacklist(RING, Arc::new(blacklist(blacklists)?));
     for path in keys {
         let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
         if !metadata.is_dir() {
-            add(&ring, path, &read(path)?)?;
+            add(&ring, path, &read(path)?, notice)?;
             continue;
         }
         let before = ring.list().len();
         for file in certificate_files(path).map_err(|error| unreadable(path, &error))? {
-            add(&ring, &file, &read(&file)?)?;
+            add(&ring, &file, &read(&file)?, notice)?;
         }
         if ring.list().len() == before {
             notice(format!("no certificate in {} (*.{})", path.display(), CERTIFICATE_ENDINGS.join(", *.")));
         }
     }
     Ok(ring)
+}
+
+fn blacklist(paths: &[PathBuf]) -> Result<Blacklist, Failure> {
+    let mut all = Blacklist::default();
+    for path in paths {
+        let text = fs::read(path).map_err(|error| {
+            Failure::cannot(format!("read blacklist {}", path.display()), plain(&error))
+                .advise("name a file of bin:HEX and tbs:HEX lines with --blacklist")
+        })?;
+        all.extend(Blacklist::parse(&text).map_err(|error| {
+            Failure::cannot(format!("use blacklist {}", path.display()), chain(&error))
+                .advise("a line is bin: or tbs: and a digest in lowercase hex; comments begin with '#'")
+        })?);
+    }
+    Ok(all)
 }
 
 fn certificate_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -190,15 +213,22 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
         .advise("name a certificate, or a directory of certificates, with --key")
 }
 
-fn add(ring: &Keyring, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+fn add(ring: &Keyring, path: &Path, bytes: &[u8], notice: &mut dyn FnMut(String)) -> Result<(), Failure> {
     let certificates = Certificate::from_pem_or_der(bytes).map_err(|error| {
         Failure::cannot(format!("use key {}", path.display()), chain(&error)).advise(
             "a certificate in DER or PEM is needed (the public half, as 'imafs-sign keygen' makes it)",
         )
     })?;
     for certificate in certificates {
-        // Of two certificates with one keyid the first answers, as in the kernel; the listing shows both.
-        let _added = ring.add(certificate);
+        let keyid = certificate.keyid();
+        match ring.add(certificate) {
+            // Of two certificates with one keyid the first answers, as in the kernel; the listing shows both.
+            Added::New | Added::Present | Added::Shadowed { .. } => {}
+            // The others are still wanted, and what this one signed is refused without it.
+            Added::Blacklisted => {
+                notice(format!("key {keyid} of {} is on the blacklist: not loaded", path.display()));
+            }
+        }
     }
     Ok(())
 }
@@ -314,6 +344,44 @@ mod tests {
         let missing = here.path().join("none");
         let text = build(&config(|options| options.key = vec![missing])).0.unwrap_err().to_string();
         assert!(text.contains("no such file or directory"), "{text}");
+    }
+
+    #[test]
+    fn a_blacklisted_key_is_left_out_with_a_notice_and_another_is_loaded() {
+        let here = tempfile::tempdir().unwrap();
+        let blacklist = here.path().join("revoked");
+        // The certificate of crates/keyring/testdata/vector-ec.pem; see the test there.
+        let tbs = "tbs:e180132430a6cf6250737977ffb1ee1ac1ab848ed514d4636e4e5bf324eb34e4\n";
+        fs::write(&blacklist, tbs).unwrap();
+        let key = |name: &str| {
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("../crates/keyring/testdata/vector-{name}.pem"))
+        };
+        let (parts, notices) = build(&config(|options| {
+            options.key = vec![key("ec"), key("rsa")];
+            options.blacklist = vec![blacklist];
+        }));
+        let subjects: Vec<_> =
+            parts.unwrap().ring.list().iter().map(|key| key.subject().to_owned()).collect();
+        assert_eq!(subjects, ["CN=imafs spec vector RSA"]);
+        let told = |notice: &String| notice.starts_with("key d2d8a49d of ") && notice.ends_with("not loaded");
+        assert!(notices.iter().any(told), "{notices:?}");
+    }
+
+    #[test]
+    fn a_blacklist_that_cannot_be_read_whole_is_refused_by_name_and_line() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("revoked");
+        let refusal = || {
+            let (parts, _) = build(&config(|options| options.blacklist = vec![path.clone()]));
+            parts.unwrap_err().to_string()
+        };
+        assert!(refusal().contains("no such file or directory"), "{}", refusal());
+        fs::write(&path, "# revoked\nbin:AB\n").unwrap();
+        let wanted = format!("imafs: cannot use blacklist {}: line 2: the digest is not of", path.display());
+        assert!(refusal().starts_with(&wanted), "{}", refusal());
+        fs::write(&path, "# revoked\nbin:ab\n").unwrap();
+        assert!(build(&config(|options| options.blacklist = vec![path.clone()])).0.is_ok());
     }
 
     #[test]

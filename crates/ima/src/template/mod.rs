@@ -28,7 +28,7 @@ const BUILTIN: &[Builtin] = &[
     Builtin { name: "ima-sig", format: "d-ng|n-ng|sig", fields: &[Field::DNg, Field::NNg, Field::Sig] },
     Builtin { name: "ima-ngv2", format: "d-ngv2|n-ng", fields: &[Field::DNgV2, Field::NNg] },
     Builtin { name: "ima-sigv2", format: "d-ngv2|n-ng|sig", fields: &[Field::DNgV2, Field::NNg, Field::Sig] },
-    Builtin { name: "ima-buf", format: "d-ng|n-ng|buf", fields: &[Field::DNg, Field::NNg, Field::Buf] },
+    BUFFER,
     Builtin {
         name: "ima-modsig",
         format: "d-ng|n-ng|sig|d-modsig|modsig",
@@ -50,6 +50,10 @@ const BUILTIN: &[Builtin] = &[
         ],
     },
 ];
+
+/// The template of buffer events.
+const BUFFER: Builtin =
+    Builtin { name: "ima-buf", format: "d-ng|n-ng|buf", fields: &[Field::DNg, Field::NNg, Field::Buf] };
 
 /// A row of [`BUILTIN`].
 #[derive(Debug)]
@@ -89,6 +93,11 @@ impl Template {
             let found = BUILTIN.iter().find(|builtin| builtin.format == name_or_format)?;
             Some(Self(Repr::Builtin(found)))
         })
+    }
+
+    /// `ima-buf`, the template of buffers, whatever the default is.
+    pub const fn buffer() -> Self {
+        Self(Repr::Builtin(&BUFFER))
     }
 
     /// A template without a name, by its format: field ids separated by `|`, 1 to 15 of them.

@@ -4,8 +4,8 @@
 
 use appraise::{Status, StoredLabel, judge, write_label};
 use audit::RecordType;
-use ima::LabelType;
-use policy::{Actions, RuleFlags};
+use ima::{Digest, LabelType};
+use policy::{Actions, Decision, RuleFlags};
 
 use super::{Check, Judged};
 use crate::denial::Denial;
@@ -17,6 +17,9 @@ use crate::records::Event;
 impl Check<'_> {
     pub(super) fn appraise(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
         let decision = judged.decision;
+        if self.is_blacklisted(judged, evidence) {
+            return self.blacklisted(judged, evidence);
+        }
         let (class, required) = (decision.appraise_class, requirement(decision));
         let state = self.plan.object.state();
         let new = state.with(|inner| inner.is_new(judged.index));
@@ -47,6 +50,32 @@ impl Check<'_> {
         }
         self.nobody_writes_it(judged, evidence)?;
         self.algorithm_allowed(judged, evidence)
+    }
+
+    /// Whether the rule asks for the blacklist, and the host's names the content. The container's ring has none of its
+    /// own: what the host revoked stays so in both layers.
+    fn is_blacklisted(&self, judged: &Judged<'_>, evidence: &Evidence) -> bool {
+        let asked = judged.decision.flags.contains(RuleFlags::CHECK_BLACKLIST);
+        asked && self.monitor.options.host.ring.blacklist().has_content(&evidence.digest)
+    }
+
+    /// Content that is revoked is not appraised at all. Where it is also measured the list says what was refused
+    /// (`ima_check_blacklist` in ima_appraise.c).
+    fn blacklisted(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
+        let (decision, cause) = (judged.decision, "blacklisted-hash");
+        if decision.actions.contains(Actions::MEASURE) {
+            self.measure_blacklisted(decision, &evidence.digest)?;
+        }
+        let event = Event::new(RecordType::IntegrityData, "appraise_data", cause).digest(evidence.digest);
+        self.record(&event.of(judged.layer, decision));
+        self.refused(cause)
+    }
+
+    fn measure_blacklisted(&self, decision: &Decision, revoked: &Digest) -> Result<(), Denial> {
+        let pcr = decision.pcr.unwrap_or(self.monitor.options.pcr);
+        let list = &self.monitor.options.list;
+        let added = list.add_buffer(pcr, b"blacklisted-hash", revoked.bytes());
+        added.map_err(|error| self.not_added(&error)).or_else(|denial| self.tolerated(denial))
     }
 
     /// `appraise_algos`: looked at after a pass, and each time, not only the first.

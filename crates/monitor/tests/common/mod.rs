@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
-use keyring::{Added, Certificate, Keyring};
+use keyring::{Added, Blacklist, Certificate, Keyring};
 use measure::{List, ListOptions, PcrBank, SoftBank};
 use monitor::{
     Access, BackingFacts, Begun, Denial, FileState, Grant, Layer, MmapCheck, Mode, Monitor, Object,
@@ -103,11 +103,27 @@ impl Bench {
         Self::made(bank, policy, None, setting)
     }
 
+    /// With a blacklist of these lines.
+    pub fn revoking(policy: &str, blacklist: &str, setting: Setting) -> Self {
+        let bank = Arc::new(SoftBank::new(&[HashAlgo::Sha256]).unwrap());
+        Self::whole(bank, policy, None, setting, Blacklist::parse(blacklist.as_bytes()).unwrap())
+    }
+
     fn made(bank: Arc<dyn PcrBank>, host: &str, container: Option<&str>, setting: Setting) -> Self {
+        Self::whole(bank, host, container, setting, Blacklist::default())
+    }
+
+    fn whole(
+        bank: Arc<dyn PcrBank>,
+        host: &str,
+        container: Option<&str>,
+        setting: Setting,
+        blacklist: Blacklist,
+    ) -> Self {
         let parse = |text: &str| Arc::new(Policy::parse(text.as_bytes(), &ParseOptions::default()).unwrap());
         let list = Arc::new(List::new(ListOptions::new(Template::named("ima-sig").unwrap(), bank)).unwrap());
         let audit = Arc::new(Audit::in_memory("test"));
-        let ring = Arc::new(Keyring::new("_ima"));
+        let ring = Arc::new(Keyring::with_blacklist("_ima", Arc::new(blacklist)));
         let options = Options {
             mode: setting.mode,
             host: Layer { policy: parse(host), ring: Arc::clone(&ring) },

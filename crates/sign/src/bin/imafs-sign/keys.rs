@@ -33,7 +33,8 @@ pub(crate) fn read_ring(paths: &[PathBuf]) -> anyhow::Result<Keyring> {
                 warn(&format!("{} has no subject key identifier: no kernel will find it", path.display()));
             }
             match ring.add(certificate) {
-                Added::New | Added::Present => {}
+                // A ring of the command line has no blacklist.
+                Added::New | Added::Present | Added::Blacklisted => {}
                 Added::Shadowed { by } => warn(&format!(
                     "{} is never asked: {} has the same keyid {keyid} and came first",
                     path.display(),
