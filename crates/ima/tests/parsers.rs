@@ -4,7 +4,7 @@
 
 use ima::{
     Digest, Entry, Event, FileAttrs, HashAlgo, ListError, PcrIndex, Template, hash, list::ListFault,
-    parse_ascii, parse_binary,
+    parse_ascii, parse_binary, template::Field,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -37,9 +37,40 @@ fn any_entry() -> impl Strategy<Value = Entry> {
                 xattrs: &[(b"security.ima", &[1, 2, 3])],
                 ..Event::file(hash(HashAlgo::Sha256, &buf).unwrap(), &name, FILE)
             };
-            Template::listed(template).unwrap().entry(PcrIndex::new(pcr).unwrap(), &event).unwrap()
+            let template = Template::listed(template).unwrap();
+            as_a_kernel(&template.entry(PcrIndex::new(pcr).unwrap(), &event).unwrap(), &name)
         },
     )
+}
+
+/// The entry with the name as a kernel stores it, newlines and all; a name that was shortened stays as it is.
+fn as_a_kernel(entry: &Entry, name: &[u8]) -> Entry {
+    let raw: Vec<u8> = name.iter().map(|byte| if *byte == b' ' { b'_' } else { *byte }).chain([0]).collect();
+    let legacy = entry.template().is_legacy_ima();
+    let mut data = Vec::new();
+    for (field, stored) in entry.template().fields().iter().zip(entry.fields()) {
+        let is_name = matches!(field, Field::N | Field::NNg) && stored.len() == raw.len();
+        let stored = if is_name { &raw[..] } else { stored };
+        match (legacy, field) {
+            (true, Field::D) => data.extend_from_slice(stored),
+            (true, _) => push(&mut data, &stored[..stored.len() - 1]),
+            (false, _) => push(&mut data, stored),
+        }
+    }
+    let mut record = entry.pcr().value().to_le_bytes().to_vec();
+    record.extend_from_slice(&[u8::from(!entry.is_violation()); 20]);
+    push(&mut record, entry.template().listed_name().as_bytes());
+    if legacy {
+        record.extend_from_slice(&data);
+    } else {
+        push(&mut record, &data);
+    }
+    parse_binary(&record, HashAlgo::Sha1).next().unwrap().unwrap().entry
+}
+
+fn push(record: &mut Vec<u8>, data: &[u8]) {
+    record.extend_from_slice(&u32::try_from(data.len()).unwrap().to_le_bytes());
+    record.extend_from_slice(data);
 }
 
 fn written(entries: &[Entry], algo: HashAlgo, write: fn(&Entry, &mut Vec<u8>, HashAlgo)) -> Vec<u8> {
@@ -217,11 +248,30 @@ fn a_name_that_looks_like_another_entry_does_not_make_one() {
     let names = ["/a\n10", &format!("/a{forged}"), "/\n\n\n", "/plain"];
     let entries: Vec<_> = names
         .iter()
-        .map(|name| ng.entry(PcrIndex::DEFAULT, &Event::file(digest, name.as_bytes(), FILE)).unwrap())
+        .map(|name| {
+            let event = Event::file(digest, name.as_bytes(), FILE);
+            as_a_kernel(&ng.entry(PcrIndex::DEFAULT, &event).unwrap(), name.as_bytes())
+        })
         .collect();
     let list = ascii(&entries, HashAlgo::Sha1);
     let parsed: Vec<_> = parse_ascii(&list, HashAlgo::Sha1).map(|parsed| parsed.unwrap().entry).collect();
     assert_eq!(parsed, entries);
+}
+
+#[test]
+fn what_is_written_here_is_one_line_an_entry_whatever_the_name() {
+    let zeros = "0".repeat(40);
+    let forged = format!("/a\n10 {zeros} ima-ng sha256:{} /forged\r10 {zeros} ima /b", "0".repeat(64));
+    for template in ["ima", "ima-ng", "ima-sig", "ima-ngv2", "n|n-ng|xattrnames"] {
+        let event = Event {
+            legacy_digest: Some(Digest::zero(HashAlgo::Sha1)),
+            xattrs: &[(b"user.a\nb", b"")],
+            ..Event::file(Digest::zero(HashAlgo::Sha256), forged.as_bytes(), FILE)
+        };
+        let entry = Template::listed(template).unwrap().entry(PcrIndex::DEFAULT, &event).unwrap();
+        let list = ascii(&[entry], HashAlgo::Sha1);
+        assert_eq!(list.iter().filter(|byte| b"\n\r".contains(byte)).count(), 1, "{template}");
+    }
 }
 
 #[test]

@@ -277,10 +277,11 @@ fn long_names_are_shortened_in_the_old_field_only() {
 }
 
 #[test]
-fn names_keep_every_byte_but_the_space() {
+fn names_keep_every_byte_but_the_space_and_what_ends_a_line() {
     let name: Vec<u8> = (1..=255).collect();
     let entry = entry("ima-ng", &Event { name: &name, ..foo() });
-    let expected: Vec<u8> = name.iter().map(|byte| if *byte == b' ' { b'_' } else { *byte }).collect();
+    let expected: Vec<u8> =
+        name.iter().map(|byte| if b" \n\r".contains(byte) { b'_' } else { *byte }).collect();
     assert_eq!(entry.name(), Some(&expected[..]));
 }
 

@@ -1,6 +1,7 @@
 //! The ASCII list: `PCR digest template field...`, one space between, one line each.
 //!
-//! Names go out raw, and a name may hold newlines: then an entry is more than one line. The template digest decides:
+//! A kernel writes names raw, and a name may hold newlines: then an entry is more than one line. (Those that are made
+//! here hold none.) The template digest decides:
 //! an entry ends at the first newline that makes the digest right. Where none does (violations have no digest; a list
 //! may be damaged), it ends at the first newline behind which the list ends or something begins that looks like an
 //! entry. A name alone cannot look like one, for its spaces are stored as underscores.

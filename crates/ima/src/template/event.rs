@@ -13,7 +13,7 @@ pub struct Event<'a> {
     pub kind: DigestKind,
     /// The content's SHA-1 or MD5 digest for field `d`, where `digest` is neither.
     pub legacy_digest: Option<Digest>,
-    /// Path, buffer name or `boot_aggregate`, as it is: spaces are replaced when it is stored.
+    /// Path, buffer name or `boot_aggregate`, as it is: spaces and what ends a line are replaced when it is stored.
     pub name: &'a [u8],
     /// The whole value of `security.ima` (field `sig`); a kernel passes none for violations.
     pub label: Option<&'a [u8]>,

@@ -157,7 +157,8 @@ impl Field {
     pub(crate) fn parse_ascii(self, text: &[u8]) -> Option<Vec<u8>> {
         match (self.show(), self) {
             (Show::Text, Self::XattrNames) if text.is_empty() => Some(Vec::new()),
-            (Show::Text, _) => Some(stored_text(text)),
+            // A kernel's name, which may hold anything: taken as it stands.
+            (Show::Text, _) => Some([text, &[0]].concat()),
             _ if text.is_empty() => Some(Vec::new()),
             (Show::Hex, _) => hex::decode(text).ok(),
             (Show::Digest, _) => {
@@ -218,8 +219,14 @@ fn legacy_name<'a>(event: &Event<'a>) -> &'a [u8] {
 }
 
 /// Text as it is stored: each space an underscore, a NUL behind.
+///
+/// So far the kernel. A newline it stores as it is, and one in a file's name then begins a line of the ASCII list
+/// that the file's maker wrote. Here it is an underscore too, and so is the carriage return, at which readers in
+/// Python's text mode end a line. Done before anything is hashed, so every reader that takes a line apart and hashes
+/// it again gets the digest it finds there.
 fn stored_text(text: &[u8]) -> Vec<u8> {
-    text.iter().map(|byte| if *byte == b' ' { b'_' } else { *byte }).chain([0]).collect()
+    let stored = |byte: &u8| if matches!(byte, b' ' | b'\n' | b'\r') { b'_' } else { *byte };
+    text.iter().map(stored).chain([0]).collect()
 }
 
 fn tagged_digest(kind: Option<DigestKind>, digest: &Digest) -> Vec<u8> {
