@@ -11,6 +11,7 @@ ca-certificates
 diffutils
 e2fsprogs
 fio
+fsverity
 git
 ima-evm-utils
 make

@@ -1,6 +1,6 @@
-//! Collecting: one pass over a whole file, giving its digest.
+//! Collecting: the digest of a whole file and the version it belongs to.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::SystemTime;
 
 use ima::{Digest, HashAlgo, Hasher};
@@ -53,6 +53,24 @@ pub enum CollectError {
         /// Size at the start.
         expected: u64,
     },
+    /// The backing filesystem keeps no fs-verity digest of this file, and none was to be computed.
+    #[error("the file has no fs-verity digest")]
+    NoVerity,
+    /// The kernel has an fs-verity digest of an algorithm unknown here, or one of an impossible length.
+    #[error("the file's fs-verity digest is not one")]
+    InvalidVerity,
+}
+
+impl CollectError {
+    /// What an audit record calls it, in the kernel's words.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::NoVerity => "no-verity-digest",
+            Self::InvalidVerity => "invalid-verity-digest",
+            Self::Stat(_) | Self::Read { .. } | Self::Unavailable(_) | Self::Short { .. } => "failed",
+        }
+    }
 }
 
 /// Reads `fd` from its start to its size and hashes it with `algo`.
@@ -63,12 +81,21 @@ pub enum CollectError {
 /// # Errors
 /// [`CollectError`]; nothing may be concluded about the content then.
 pub fn collect(fd: impl AsFd, algo: HashAlgo) -> Result<Collected, CollectError> {
-    let fd = fd.as_fd();
     let mut buffer = vec![0_u8; CHUNK];
+    of_one_version(fd.as_fd(), |fd, size| hash_to_size(fd, algo, size, &mut buffer))
+}
+
+/// The digest that `digest` makes of one version of the file: told the size that it begins with, and asked again
+/// when the file did not stand still meanwhile.
+pub(crate) fn of_one_version(
+    fd: BorrowedFd<'_>,
+    mut digest: impl FnMut(BorrowedFd<'_>, u64) -> Result<Digest, CollectError>,
+) -> Result<Collected, CollectError> {
     let mut before = facts(fd).map_err(CollectError::Stat)?.version;
-    for attempt in 1..=ATTEMPTS {
+    let mut attempt = 1;
+    loop {
         let started = SystemTime::now();
-        let result = hash_to_size(fd, algo, before.size(), &mut buffer);
+        let result = digest(fd, before.size());
         let after = facts(fd).map_err(CollectError::Stat)?.version;
         let still = after == before;
         if still || attempt == ATTEMPTS {
@@ -76,23 +103,93 @@ pub fn collect(fd: impl AsFd, algo: HashAlgo) -> Result<Collected, CollectError>
             return Ok(Collected { digest, version: after, stable: still && before.is_settled_at(started) });
         }
         before = after;
+        attempt += 1;
     }
-    Err(CollectError::Short { read: 0, expected: before.size() })
 }
 
-fn hash_to_size(fd: impl AsFd, algo: HashAlgo, size: u64, buffer: &mut [u8]) -> Result<Digest, CollectError> {
+/// Fills `window` from `offset` on, as a file of `size` bytes must be able to.
+pub(crate) fn read_whole(
+    fd: BorrowedFd<'_>,
+    window: &mut [u8],
+    offset: u64,
+    size: u64,
+) -> Result<(), CollectError> {
+    let mut filled = 0;
+    while let Some(rest) = window.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let at = offset + filled as u64;
+        let read = retry_on_intr(|| pread(fd, &mut *rest, at))
+            .map_err(|source| CollectError::Read { offset: at, source })?;
+        if read == 0 {
+            return Err(CollectError::Short { read: at, expected: size });
+        }
+        filled += read;
+    }
+    Ok(())
+}
+
+fn hash_to_size(
+    fd: BorrowedFd<'_>,
+    algo: HashAlgo,
+    size: u64,
+    buffer: &mut [u8],
+) -> Result<Digest, CollectError> {
     let mut hasher = Hasher::new(algo).map_err(|_| CollectError::Unavailable(algo.name()))?;
     let mut offset = 0_u64;
     while offset < size {
         let wanted = usize::try_from(size - offset).unwrap_or(usize::MAX).min(buffer.len());
         let Some(window) = buffer.get_mut(..wanted) else { break };
-        let read = retry_on_intr(|| pread(fd.as_fd(), &mut *window, offset))
-            .map_err(|source| CollectError::Read { offset, source })?;
-        let Some(data) = window.get(..read).filter(|data| !data.is_empty()) else {
-            return Err(CollectError::Short { read: offset, expected: size });
-        };
-        hasher.update(data);
-        offset += data.len() as u64;
+        read_whole(fd, window, offset, size)?;
+        hasher.update(window);
+        offset += wanted as u64;
     }
     Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::time::Duration;
+
+    fn settled(content: &[u8]) -> File {
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        file.write_all_at(content, 0).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        file
+    }
+
+    #[test]
+    fn what_moves_once_is_read_again_and_what_goes_on_moving_is_not_remembered() {
+        for (moves, readings, stable) in [(0, 1, true), (2, 3, false), (9, 3, false)] {
+            let file = settled(b"content");
+            let mut asked = 0;
+            let collected = of_one_version(file.as_fd(), |_, size| {
+                asked += 1;
+                assert_eq!(size, 7, "reading {asked}");
+                if asked <= moves {
+                    std::thread::sleep(Duration::from_millis(25));
+                    file.write_all_at(b"C", 0).unwrap();
+                }
+                Ok(Digest::zero(HashAlgo::Sha256))
+            })
+            .unwrap();
+            assert_eq!((asked, collected.stable), (readings, stable), "{moves} moves");
+        }
+    }
+
+    #[test]
+    fn a_file_cut_off_while_it_is_read_is_read_to_its_new_end() {
+        let file = settled(b"content");
+        let collected = of_one_version(file.as_fd(), |fd, size| {
+            if size == 7 {
+                file.set_len(3).unwrap();
+            }
+            hash_to_size(fd, HashAlgo::Sha256, size, &mut [0; 2])
+        })
+        .unwrap();
+        assert_eq!(collected.digest, ima::hash(HashAlgo::Sha256, b"con").unwrap());
+        let short = hash_to_size(file.as_fd(), HashAlgo::Sha256, 7, &mut [0; 2]).unwrap_err();
+        assert!(matches!(short, CollectError::Short { read: 3, expected: 7 }));
+    }
 }

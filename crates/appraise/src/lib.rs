@@ -1,7 +1,7 @@
 //! Appraisal: collect a file's digest, hold it against `security.ima`, give a verdict in the kernel's words.
 //!
 //! Three separate steps. [`collect()`] reads an open descriptor to its end and says which content version it
-//! read; [`judge`] is a pure function from label, requirement, digest and keyring to a [`Verdict`]; the label
+//! read ([`collect_verity`] does so for fs-verity digests); [`judge`] is a pure function from label, requirement, digest and keyring to a [`Verdict`]; the label
 //! functions read and write the extended attribute. Remembering a verdict is the monitor's business, tied to
 //! the [`ContentVersion`] given here.
 //!
@@ -12,9 +12,11 @@
 mod collect;
 mod label;
 mod verdict;
+mod verity;
 mod version;
 
 pub use collect::{CollectError, Collected, collect};
 pub use label::{LabelError, StoredLabel, read_label, write_label};
 pub use verdict::{Cause, Requirement, Status, Subject, Verdict, judge};
+pub use verity::{VerityDigests, collect_verity, compute_verity};
 pub use version::{ContentVersion, FileFacts, facts};

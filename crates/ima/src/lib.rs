@@ -20,6 +20,7 @@ pub mod label;
 pub mod list;
 pub mod pcr;
 pub mod template;
+pub mod verity;
 
 pub use algo::HashAlgo;
 pub use digest::{Digest, DigestError, MAX_DIGEST_LEN};

@@ -18,6 +18,7 @@ pub mod mapping;
 pub mod mount_attr;
 pub mod superblock;
 pub mod truncate;
+pub mod verity;
 
 use rustix::io::Errno;
 
