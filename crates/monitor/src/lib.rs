@@ -40,4 +40,4 @@ pub use object::Object;
 pub use options::{BackingFacts, Layer, MmapCheck, Mode, OnMeasureFailure, Options, ViolationRule};
 pub use release::Closing;
 pub use state::FileState;
-pub use work::Work;
+pub use work::{Step, Work};

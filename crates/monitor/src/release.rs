@@ -10,6 +10,7 @@ use appraise::{Collected, collect, facts, write_label};
 
 use crate::monitor::Monitor;
 use crate::object::Object;
+use crate::work::Step;
 
 /// The work that the last writer's close leaves.
 ///
@@ -20,23 +21,29 @@ pub struct Closing {
     object: Arc<dyn Object>,
     /// The epoch of the writers that have closed.
     epoch: u32,
+    patience: Patience,
 }
 
 impl Closing {
     pub(crate) fn new(monitor: Arc<Monitor>, object: Arc<dyn Object>, epoch: u32) -> Self {
-        Self { monitor, object, epoch }
+        Self { monitor, object, epoch, patience: Patience::default() }
     }
 
     /// Forgets what no longer stands and writes the hash label, if it is to be kept up.
     ///
     /// A label that cannot be written is told in the log only: the next check then denies, as in the kernel.
-    pub fn run(self) {
+    pub fn run(mut self) -> Step<Self, ()> {
         let object = self.object.as_ref();
-        // A mapping that is left is a writer. Its end is noticed at the next open.
-        if object.state().with(|inner| inner.relabel) && writers_left(object, self.epoch) {
-            return;
+        if object.state().with(|inner| inner.relabel) {
+            match writers_left(object, self.epoch, &mut self.patience) {
+                Ok(false) => {}
+                // A mapping that is left is a writer. Its end is noticed at the next open.
+                Ok(true) => return Step::Done(()),
+                Err(at) => return Step::Later { work: self, at },
+            }
         }
         after_writing(&self.monitor, object);
+        Step::Done(())
     }
 }
 
@@ -82,39 +89,57 @@ fn write_hash(monitor: &Monitor, object: &dyn Object) -> std::io::Result<()> {
 /// after it has sent RELEASE; a task that is not scheduled in between holds on for as long.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Whether nobody has the file open or mapped any more. Those that are just leaving are waited for, as below.
-pub(crate) fn unused(object: &dyn Object) -> bool {
-    let start = Instant::now();
-    let mut pause = Duration::from_micros(50);
-    while !matches!(object.is_in_use(), Ok(false)) {
-        if start.elapsed() >= LINGER {
-            return false;
-        }
-        std::thread::sleep(pause);
-        pause = (2 * pause).min(Duration::from_millis(5));
+/// The first pause before the question is put again; each further one is twice as long, up to [`PAUSE_MAX`]. So the
+/// wait is seldom more than twice what was needed, and many waits together cost little.
+const PAUSE: Duration = Duration::from_micros(50);
+
+/// The longest pause. With it one wait costs about 20 questions.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// One wait for those who are just leaving. Nobody tells when they have left, so it is asked again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Patience {
+    /// When to ask again; `None` once it was waited for long enough.
+    fn again(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        self.pause = (2 * self.pause).clamp(PAUSE, PAUSE_MAX);
+        (now.duration_since(since) < LINGER).then(|| now + self.pause)
     }
-    true
+}
+
+/// An answer, or the time to ask again.
+pub(crate) type Asked = Result<bool, Instant>;
+
+/// Whether anybody has the file open or mapped still, once those that are just leaving have left.
+pub(crate) fn in_use(object: &dyn Object, patience: &mut Patience) -> Asked {
+    if matches!(object.is_in_use(), Ok(false)) {
+        return Ok(false);
+    }
+    patience.again().map_or(Ok(true), Err)
 }
 
 /// Whether writers of `epoch` are left though no open for writing stands.
 ///
 /// Those that are just leaving are waited for. Once waiting was in vain it was a mapping, and the same writers'
 /// epoch is not waited for again.
-pub(crate) fn writers_left(object: &dyn Object, epoch: u32) -> bool {
+pub(crate) fn writers_left(object: &dyn Object, epoch: u32, patience: &mut Patience) -> Asked {
     let state = object.state();
-    let start = Instant::now();
-    let mut pause = Duration::from_micros(50);
-    loop {
-        if matches!(object.is_written(), Ok(false)) {
-            return false;
-        }
-        if start.elapsed() >= LINGER || state.with(|inner| inner.mapped_epoch == epoch) {
-            state.with(|inner| inner.mapped_epoch = epoch);
-            return true;
-        }
-        std::thread::sleep(pause);
-        pause = (2 * pause).min(Duration::from_millis(5));
+    if matches!(object.is_written(), Ok(false)) {
+        return Ok(false);
     }
+    if !state.with(|inner| inner.mapped_epoch == epoch)
+        && let Some(at) = patience.again()
+    {
+        return Err(at);
+    }
+    state.with(|inner| inner.mapped_epoch = epoch);
+    Ok(true)
 }
 
 impl Drop for Closing {

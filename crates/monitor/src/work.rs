@@ -2,12 +2,29 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::check::Check;
+use crate::check::{Check, Left, Waits};
 use crate::denial::Denial;
 use crate::grant::Grant;
 use crate::monitor::Monitor;
 use crate::plan::Plan;
+
+/// What running some work came to.
+#[derive(Debug)]
+#[must_use = "work that is to go on later is not done"]
+pub enum Step<W, T> {
+    /// It is done.
+    Done(T),
+    /// It waits for somebody else, who will not tell: to be run again at this time. It still comes before all later
+    /// work of the same inode.
+    Later {
+        /// The rest of the work.
+        work: W,
+        /// When to run it.
+        at: Instant,
+    },
+}
 
 /// An open that takes longer than a look at what is remembered.
 ///
@@ -17,21 +34,27 @@ use crate::plan::Plan;
 pub struct Work {
     monitor: Arc<Monitor>,
     plan: Plan,
+    waits: Waits,
     granted: bool,
 }
 
 impl Work {
     pub(crate) fn new(monitor: Arc<Monitor>, plan: Plan) -> Self {
-        Self { monitor, plan, granted: false }
+        Self { monitor, plan, waits: Waits::default(), granted: false }
     }
 
-    /// Collects, appraises, measures and audits as policy asks, and decides.
-    ///
-    /// # Errors
-    /// The denial; its audit record has been written.
-    pub fn run(mut self) -> Result<Grant, Denial> {
-        let version =
-            Check::new(&self.monitor, &self.plan).decide().inspect_err(|_| self.monitor.count_denial())?;
+    /// Collects, appraises, measures and audits as policy asks, and decides. Of a denial the audit record has been
+    /// written.
+    pub fn run(mut self) -> Step<Self, Result<Grant, Denial>> {
+        match Left::find(&self.monitor, &self.plan, &mut self.waits) {
+            Ok(left) => Step::Done(self.decide(left)),
+            Err(at) => Step::Later { work: self, at },
+        }
+    }
+
+    fn decide(mut self, left: Left) -> Result<Grant, Denial> {
+        let decided = Check::new(&self.monitor, &self.plan, left).decide();
+        let version = decided.inspect_err(|_| self.monitor.count_denial())?;
         self.granted = true;
         Ok(Grant::mint(Arc::clone(&self.plan.object), version, self.plan.access.flags))
     }

@@ -6,9 +6,12 @@ mod common;
 
 use common::{
     Bench, READ, READ_WRITE, Setting, TestFile, WRITE, access, granted, hello_hash, hello_signature,
-    label_of, rewrite, settle,
+    label_of, rewrite, settle, to_end,
 };
-use monitor::{Access, Begun, Change, Denial, FMODE_EXEC, FileState, Grant, MmapCheck, Monitor, Object};
+use monitor::{
+    Access, Begun, Change, Closing, Denial, FMODE_EXEC, FileState, Grant, MmapCheck, Monitor, Object, Step,
+    Work,
+};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -243,6 +246,35 @@ fn the_label_is_renewed_when_a_mapping_that_outlived_its_open_has_ended() {
     bench.pass(&file, READ);
     assert_ne!(label_of(&file), hello_hash());
     assert!(bench.records().is_empty());
+}
+
+/// Nobody tells when a mapping ends. To ask again is for later; the thread is free for the work of others.
+#[test]
+fn work_that_waits_for_somebody_to_leave_holds_no_thread() {
+    let bench = Bench::new(LABELLED);
+    let file = labelled_hello(&bench);
+    bench.hold(&file, WRITE);
+    file.written_elsewhere.store(true, Ordering::Relaxed);
+    let object: Arc<dyn Object> = Arc::<TestFile>::clone(&file);
+    let Some(closing) = bench.monitor.release(object, WRITE) else { unreachable!() };
+    let Begun::Work(work) = bench.begin(&file, READ) else { unreachable!() };
+    let Step::Later { work: closing, .. } = closing.run() else { panic!("the label is renewed too soon") };
+    rewrite(&file, b"jello\n");
+    file.written_elsewhere.store(false, Ordering::Relaxed);
+    assert!(matches!(closing.run(), Step::Done(())));
+    assert_ne!(label_of(&file), hello_hash());
+    assert!(matches!(work.run(), Step::Done(Ok(_))));
+    bench.close(&file, READ);
+    let signed = bench.file("b", b"hello\n");
+    bench.trust("ec");
+    bench.label(&signed, &hello_signature());
+    bench.pass(&signed, READ);
+    signed.used_elsewhere.store(true, Ordering::Relaxed);
+    let Begun::Work(work) = bench.begin(&signed, WRITE) else { unreachable!() };
+    let Step::Later { work, .. } = work.run() else { panic!("decided while somebody may be leaving") };
+    signed.used_elsewhere.store(false, Ordering::Relaxed);
+    let Step::Done(Err(denial)) = work.run() else { panic!("a signed file is not written") };
+    assert_eq!(denial.cause(), "signed-file-immutable");
 }
 
 #[test]
@@ -481,7 +513,7 @@ impl Reader {
             Begun::Done(result) => self.answer.send((flags, result)).unwrap(),
             Begun::Work(work) => {
                 let answer = self.answer.clone();
-                self.queue.submit(move || answer.send((flags, work.run())).unwrap());
+                self.queue.submit(move || answer.send((flags, to_end(work, Work::run))).unwrap());
             }
         }
     }
@@ -502,7 +534,7 @@ impl Reader {
         let Some(flags) = self.open.pop_front() else { return };
         let object: Arc<dyn Object> = Arc::<TestFile>::clone(&self.file);
         if let Some(closing) = self.bench.monitor.release(object, flags) {
-            self.queue.submit(move || closing.run());
+            self.queue.submit(move || to_end(closing, Closing::run));
         }
     }
 }

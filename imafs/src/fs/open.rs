@@ -7,12 +7,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use monitor::{Access, Begun, Denial, Grant, Object};
+use monitor::{Access, Begun, Denial, Grant, Object, Step, Work};
 use rustix::fs::{FileType, OFlags};
 
 use super::kernel::Lent;
 use super::node::Node;
 use super::opens::{OpenMode, Opens};
+use super::pool::Next;
 use super::vault::reopen;
 use super::{Caller, ControlIno, Entry, Errno, Filesystem, Ino};
 
@@ -99,11 +100,19 @@ impl Filesystem {
             }
             Begun::Work(work) => {
                 let (fs, node) = (Arc::clone(self), Arc::clone(node));
-                self.checks.submit(node.ino(), move || {
-                    let decision = fs.telling_changes(&node, || work.run());
-                    fs.conclude(&node, decision, answer);
-                });
+                self.checks.submit_steps(node.ino(), move || fs.check(node, work, answer));
             }
+        }
+    }
+
+    /// Has the monitor decide, now or when it has waited for somebody.
+    fn check(self: Arc<Self>, node: Arc<Node>, work: Work, answer: Answer) -> Next {
+        match self.telling_changes(&node, || work.run()) {
+            Step::Done(decision) => {
+                self.conclude(&node, decision, answer);
+                Next::DONE
+            }
+            Step::Later { work, at } => Next::later(at, move || self.check(node, work, answer)),
         }
     }
 

@@ -1,24 +1,42 @@
 //! Threads for what takes long. Jobs of one key run in the order they were submitted, one at a time; jobs of
 //! different keys, and jobs without one, run as threads come free.
 //!
-//! The queue is not bounded here: a job exists for each request the kernel has sent and not had answered, and the
-//! kernel bounds those. A panicking job takes nothing with it: its reply is dropped, which answers with an error,
-//! and the thread goes on.
+//! A job that has to wait for something which nobody will tell of says when it wants to be asked again. It keeps its
+//! key, so that the order stands, and holds no thread: any number of jobs may wait, and the others go on.
+//!
+//! The queue is not bounded here: a job exists for each request the kernel has sent and not had answered, and for each
+//! last close of a record, and the kernel bounds those. A panicking job takes nothing with it: its reply is dropped,
+//! which answers with an error, and the thread goes on.
 //!
 //! Lock: one mutex over the queues, held for queue operations only.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::Ino;
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce() -> Next + Send>;
+
+/// What a job leaves to be done.
+#[must_use]
+pub struct Next(Option<(Instant, Job)>);
+
+impl Next {
+    /// Nothing.
+    pub const DONE: Self = Self(None);
+
+    /// To go on with `job` at this time, before all later jobs of the same key.
+    pub fn later(at: Instant, job: impl FnOnce() -> Self + Send + 'static) -> Self {
+        Self(Some((at, Box::new(job))))
+    }
+}
 
 /// A fixed number of threads and their queue.
 #[derive(Debug)]
@@ -37,9 +55,40 @@ struct Shared {
 struct Queues {
     /// Jobs that may start now.
     ready: VecDeque<(Option<Ino>, Job)>,
-    /// For each key with a job that is ready or running, those that wait behind it.
+    /// Jobs that wait for a time, by it and by a number that tells apart those of one time.
+    later: BTreeMap<(Instant, u64), (Option<Ino>, Job)>,
+    /// The last of those numbers.
+    timers: u64,
+    /// For each key with a job that is ready, running or waiting for its time, those that wait behind it.
     behind: HashMap<Ino, VecDeque<Job>>,
     closing: bool,
+}
+
+impl Queues {
+    fn at(&mut self, at: Instant, key: Option<Ino>, job: Job) {
+        self.timers = self.timers.wrapping_add(1);
+        self.later.insert((at, self.timers), (key, job));
+    }
+
+    /// Brings up the jobs whose time has come.
+    fn bring_up(&mut self) {
+        let mut now = None;
+        while let Some(entry) = self.later.first_entry() {
+            if entry.key().0 > *now.get_or_insert_with(Instant::now) {
+                break;
+            }
+            self.ready.push_back(entry.remove());
+        }
+    }
+
+    /// Nothing is put off any more but what has begun.
+    fn close(&mut self) {
+        self.closing = true;
+        let (begun, timed): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.later).into_iter().partition(|(_, (key, _))| key.is_some());
+        self.later = begun;
+        self.ready.extend(timed.into_values());
+    }
 }
 
 impl Pool {
@@ -60,6 +109,11 @@ impl Pool {
 
     /// Queues a job behind all earlier ones of the same key.
     pub fn submit(&self, key: Ino, job: impl FnOnce() + Send + 'static) {
+        self.submit_steps(key, whole(job));
+    }
+
+    /// Queues a job that may want to be asked again, behind all earlier ones of the same key.
+    pub fn submit_steps(&self, key: Ino, job: impl FnOnce() -> Next + Send + 'static) {
         let mut queues = self.shared.queues.lock();
         match queues.behind.entry(key) {
             Entry::Occupied(mut behind) => behind.get_mut().push_back(Box::new(job)),
@@ -74,8 +128,19 @@ impl Pool {
 
     /// Queues a job that has no order to keep.
     pub fn submit_free(&self, job: impl FnOnce() + Send + 'static) {
-        self.shared.queues.lock().ready.push_back((None, Box::new(job)));
+        self.shared.queues.lock().ready.push_back((None, Box::new(whole(job))));
         self.shared.wake.notify_one();
+    }
+
+    /// Queues a job that has no order to keep, for this time. When the pool is shut down it runs at once, and no
+    /// further one is taken.
+    pub fn submit_at(&self, at: Instant, job: impl FnOnce() + Send + 'static) {
+        let mut queues = self.shared.queues.lock();
+        if !queues.closing {
+            queues.at(at, None, Box::new(whole(job)));
+            drop(queues);
+            self.shared.wake.notify_one();
+        }
     }
 
     /// Whether a job of `key` waits or runs.
@@ -84,9 +149,9 @@ impl Pool {
         self.shared.queues.lock().behind.contains_key(&key)
     }
 
-    /// Lets every queued job run, then ends the threads. Safe to call twice, and from a job.
+    /// Lets every queued job run to its end, then ends the threads. Safe to call twice, and from a job.
     pub fn shut_down(&self) {
-        self.shared.queues.lock().closing = true;
+        self.shared.queues.lock().close();
         self.shared.wake.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
@@ -95,6 +160,14 @@ impl Pool {
                 tracing::error!("a pool thread ended by a panic");
             }
         }
+    }
+}
+
+/// A job of one step.
+fn whole(job: impl FnOnce() + Send + 'static) -> impl FnOnce() -> Next + Send + 'static {
+    move || {
+        job();
+        Next::DONE
     }
 }
 
@@ -107,12 +180,11 @@ impl Drop for Pool {
 impl Shared {
     fn work(&self) {
         while let Some((key, job)) = self.next() {
-            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            let next = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| {
                 tracing::error!(?key, "a job panicked; its request was answered with an error");
-            }
-            if let Some(key) = key {
-                self.finished(key);
-            }
+                Next::DONE
+            });
+            self.finished(key, next);
         }
     }
 
@@ -120,36 +192,56 @@ impl Shared {
     fn next(&self) -> Option<(Option<Ino>, Job)> {
         let mut queues = self.queues.lock();
         loop {
+            queues.bring_up();
             if let Some(job) = queues.ready.pop_front() {
+                // Of several whose time came at once, each wakes the thread for the next.
+                if !queues.ready.is_empty() {
+                    self.wake.notify_one();
+                }
                 return Some(job);
             }
-            // Jobs behind a running one are brought up by the thread that runs it.
-            if queues.closing {
-                return None;
+            match queues.later.first_key_value().map(|((at, _), _)| *at) {
+                Some(at) => {
+                    // Woken or in time, it looks again.
+                    let _timed_out = self.wake.wait_until(&mut queues, at);
+                }
+                // Jobs behind a running one are brought up by the thread that runs it.
+                None if queues.closing => return None,
+                None => self.wake.wait(&mut queues),
             }
-            self.wake.wait(&mut queues);
         }
     }
 
-    /// Brings up the next job of `key`, or frees the key.
-    fn finished(&self, key: Ino) {
+    /// Puts off what is left of a job; or brings up the next of its key, or frees the key.
+    fn finished(&self, key: Option<Ino>, next: Next) {
         let mut queues = self.queues.lock();
-        match queues.behind.get_mut(&key).and_then(VecDeque::pop_front) {
-            Some(job) => {
-                queues.ready.push_back((Some(key), job));
-                drop(queues);
-                self.wake.notify_one();
+        if let Some((at, job)) = next.0 {
+            queues.at(at, key, job);
+        } else if let Some(key) = key {
+            match queues.behind.get_mut(&key).and_then(VecDeque::pop_front) {
+                Some(job) => queues.ready.push_back((Some(key), job)),
+                None => {
+                    queues.behind.remove(&key);
+                    return;
+                }
             }
-            None => {
-                queues.behind.remove(&key);
-            }
+        } else {
+            return;
         }
+        drop(queues);
+        self.wake.notify_one();
     }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Next {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Next").field(&self.0.as_ref().map(|(at, _)| at)).finish()
     }
 }
 
@@ -231,5 +323,101 @@ mod tests {
         }
         pool.shut_down();
         assert_eq!(ran.load(Ordering::SeqCst), 100);
+    }
+
+    /// Asks again every millisecond until it is let through, and counts how often it was asked.
+    fn wait_until_let(
+        gate: Arc<AtomicUsize>,
+        asked: Arc<AtomicUsize>,
+        end: impl FnOnce() + Send + 'static,
+    ) -> Next {
+        asked.fetch_add(1, Ordering::SeqCst);
+        if gate.load(Ordering::SeqCst) > 0 {
+            end();
+            return Next::DONE;
+        }
+        let at = Instant::now() + Duration::from_millis(1);
+        Next::later(at, move || wait_until_let(gate, asked, end))
+    }
+
+    #[test]
+    fn any_number_of_jobs_may_wait_for_their_time_and_others_go_on() {
+        let pool = Pool::new("test", 1).unwrap();
+        let (gate, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (told, hear) = mpsc::channel();
+        for number in 0..100 {
+            let (gate, asked, told) = (Arc::clone(&gate), Arc::clone(&asked), told.clone());
+            pool.submit_steps(Ino(number), move || {
+                wait_until_let(gate, asked, move || told.send(number).unwrap())
+            });
+        }
+        for number in 1000..1200 {
+            let told = told.clone();
+            let job = move || told.send(number).unwrap();
+            if number % 2 == 0 { pool.submit(Ino(number), job) } else { pool.submit_free(job) }
+        }
+        for _ in 0..200 {
+            assert!(hear.recv_timeout(Duration::from_secs(60)).unwrap() >= 1000);
+        }
+        assert!(hear.try_recv().is_err(), "all that were to wait still do");
+        gate.store(1, Ordering::SeqCst);
+        let mut waited: Vec<u64> =
+            (0..100).map(|_| hear.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        waited.sort_unstable();
+        assert_eq!(waited, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_job_that_waits_for_its_time_keeps_its_place_before_later_ones_of_its_key() {
+        let pool = Pool::new("test", 2).unwrap();
+        let (gate, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (told, hear) = mpsc::channel();
+        let (first, second) = (told.clone(), told.clone());
+        let (opened, counted) = (Arc::clone(&gate), Arc::clone(&asked));
+        pool.submit_steps(Ino(1), move || {
+            wait_until_let(opened, counted, move || first.send("first").unwrap())
+        });
+        pool.submit(Ino(1), move || second.send("second").unwrap());
+        while asked.load(Ordering::SeqCst) < 5 {
+            let (told, done) = mpsc::channel();
+            pool.submit(Ino(2), move || told.send(()).unwrap());
+            done.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        assert!(pool.is_busy(Ino(1)));
+        assert!(hear.try_recv().is_err());
+        gate.store(1, Ordering::SeqCst);
+        assert_eq!(hear.recv_timeout(Duration::from_secs(60)), Ok("first"));
+        assert_eq!(hear.recv_timeout(Duration::from_secs(60)), Ok("second"));
+    }
+
+    #[test]
+    fn shutting_down_lets_those_that_wait_end_and_takes_no_more_for_later() {
+        let pool = Arc::new(Pool::new("test", 2).unwrap());
+        let (gate, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (told, hear) = mpsc::channel();
+        for number in 0..10 {
+            let (gate, asked, told, behind) =
+                (Arc::clone(&gate), Arc::clone(&asked), told.clone(), told.clone());
+            pool.submit_steps(Ino(number), move || {
+                wait_until_let(gate, asked, move || told.send(("waited", number)).unwrap())
+            });
+            pool.submit(Ino(number), move || behind.send(("behind", number)).unwrap());
+        }
+        let far = Instant::now() + Duration::from_secs(86_400);
+        let (inner, timed) = (Arc::downgrade(&pool), told.clone());
+        pool.submit_at(far, move || {
+            timed.send(("timed", 0)).unwrap();
+            inner.upgrade().unwrap().submit_at(far, move || timed.send(("never", 0)).unwrap());
+            gate.store(1, Ordering::SeqCst);
+        });
+        drop(told);
+        pool.shut_down();
+        let said: Vec<_> = hear.into_iter().collect();
+        assert_eq!(said.len(), 21, "{said:?}");
+        for number in 0..10 {
+            let place = |what| said.iter().position(|said| *said == (what, number)).unwrap();
+            assert!(place("waited") < place("behind"));
+            assert!(!pool.is_busy(Ino(number)));
+        }
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use monitor::Object;
+use monitor::{Closing, Object, Step};
 
 use super::attr::stat;
 use super::node::Node;
+use super::pool::Next;
 use super::{Errno, Filesystem, Ino};
 
 impl Filesystem {
@@ -44,10 +45,18 @@ impl Filesystem {
         // would get another one, whose opens do not wait for this work.
         node.lookups.fetch_add(1, Ordering::AcqRel);
         let (fs, node) = (Arc::clone(self), Arc::clone(node));
-        self.checks.submit(node.ino(), move || {
-            fs.telling_changes(&node, || closing.run());
-            fs.forget(node.ino(), 1);
-        });
+        self.checks.submit_steps(node.ino(), move || fs.close(node, closing));
+    }
+
+    /// Works off what the last writer's close left, now or when those who are just leaving have left.
+    fn close(self: Arc<Self>, node: Arc<Node>, closing: Closing) -> Next {
+        match self.telling_changes(&node, || closing.run()) {
+            Step::Done(()) => {
+                self.forget(node.ino(), 1);
+                Next::DONE
+            }
+            Step::Later { work, at } => Next::later(at, move || self.close(node, work)),
+        }
     }
 
     /// Runs work of the monitor, and tells the kernel if it changed the inode's attributes: a label that is written

@@ -88,8 +88,7 @@ impl Filesystem {
         self.turns.length.store(queue.len(), Ordering::Release);
         if !queue.is_empty() && !self.turns.watched.swap(true, Ordering::AcqRel) {
             let fs = Arc::clone(self);
-            self.waits.submit_free(move || {
-                std::thread::sleep(PATIENCE);
+            self.waits.submit_at(Instant::now() + PATIENCE, move || {
                 fs.turns.watched.store(false, Ordering::Release);
                 fs.settle();
             });

@@ -1,9 +1,10 @@
 //! What a hostile container tried, and what it gets.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,41 @@ fn pages_read_while_a_mapping_wrote_are_not_served_as_what_was_checked() {
             assert_eq!(fs::read(rig.at("file")).unwrap(), b"good", "{setting:?}");
         }
     }
+}
+
+/// Each of these files makes the checks wait for whoever may just be leaving it. With two threads that held up everybody
+/// else, ten times as long as one of them.
+#[test]
+fn files_whose_mappings_outlive_their_opens_do_not_hold_up_the_checks_of_others() {
+    const FILES: usize = 20;
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(Setting { policy: "appraise func=FILE_CHECK\n", ..LENDING });
+    fs::write(rig.at("other"), b"of somebody else").unwrap();
+    let mappings: Vec<_> = (0..FILES)
+        .map(|number| {
+            let path = rig.at(&format!("file{number}"));
+            let mut file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+            file.write_all(b"content").unwrap();
+            sys::mapping::Shared::map(file.as_fd(), 7).unwrap()
+        })
+        .collect();
+    let answered = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for number in 0..FILES {
+            let (path, answered) = (rig.at(&format!("file{number}")), &answered);
+            scope.spawn(move || {
+                assert_eq!(fs::read(path).unwrap(), b"content");
+                answered.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        assert_eq!(fs::read(rig.at("other")).unwrap(), b"of somebody else");
+        let before = answered.load(Ordering::SeqCst);
+        assert!(before < FILES - 2, "{before} of those that wait were answered first");
+    });
+    assert_eq!(answered.into_inner(), FILES);
+    drop(mappings);
 }
 
 /// The kernel holds a directory's lock while it waits for the answer to `fsync`, and takes it to have a name

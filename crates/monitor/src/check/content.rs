@@ -25,7 +25,7 @@ impl Check<'_> {
                 })
             };
             let mut evidence = gather(object, options.hash, remembered).map_err(std::io::Error::other)?;
-            if let Some(collected) = evidence.collected.as_mut().filter(|_| self.mapped_writers) {
+            if let Some(collected) = evidence.collected.as_mut().filter(|_| self.left.writers) {
                 collected.stable = false;
             }
             self.adopt(&evidence);
@@ -38,7 +38,7 @@ impl Check<'_> {
     fn stands(&self, inner: &Inner, version: &ContentVersion, label: Option<&[u8]>) -> bool {
         let signed = label.and_then(ima::label_type).is_some_and(is_signature);
         let strict = self.strict.get() || signed;
-        if !self.mapped_writers {
+        if !self.left.writers {
             return inner.stands(version, self.plan.writers_before, strict);
         }
         // A mapping is a writer; one whose file will be labelled anew is treated as such.

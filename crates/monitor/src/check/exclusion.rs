@@ -4,6 +4,8 @@
 //! signature let through is served to nobody while somebody can write it, and given to no writer while somebody uses
 //! it; what is about to be started counts as in use from its check on.
 
+use std::time::Instant;
+
 use audit::RecordType;
 use policy::AppraiseClass;
 
@@ -14,7 +16,8 @@ use crate::monitor::{Monitor, asks_signature};
 use crate::options::Mode;
 use crate::plan::Plan;
 use crate::records::Event;
-use crate::release;
+use crate::release::{self, Patience};
+use crate::state::RuleId;
 
 impl Check<'_> {
     /// Content that passed can still be changed through a writable mapping that is left. What is to be run, mapped
@@ -30,10 +33,10 @@ impl Check<'_> {
         let started = self.plan.access.is_exec();
         let signed = state.with(|inner| asks_signature(inner, decision));
         let opened = (started || (signed && !self.plan.access.is_write())) && writers_standing(self.plan) > 0;
-        if !matters || !(self.mapped_writers || opened) {
+        if !matters || !(self.left.writers || opened) {
             return Ok(());
         }
-        let (op, cause) = match self.mapped_writers || started {
+        let (op, cause) = match self.left.writers || started {
             true => ("mmap_file", "mmapped_writers"),
             false => ("appraise_data", "open_writers"),
         };
@@ -46,16 +49,12 @@ impl Check<'_> {
     /// content that nobody vouched for. The kernel leaves that to the rules for writing opens.
     pub(super) fn nobody_uses_it(&self) -> Result<(), Denial> {
         let state = self.plan.object.state();
-        let (served, collected) = state.with(|inner| (inner.served_signed, inner.collected));
-        let Some(rule) = served.filter(|_| self.plan.access.is_write()) else { return Ok(()) };
-        if self.monitor.options.mode != Mode::Enforce {
-            return Ok(());
-        }
-        let readers = self.plan.readers_before.min(state.with(|inner| inner.readers));
-        if readers == 0 && release::unused(self.plan.object.as_ref()) {
+        let Some(rule) = written_after_serving(self.monitor, self.plan) else { return Ok(()) };
+        if !self.left.users {
             state.with(|inner| inner.served_signed = None);
             return Ok(());
         }
+        let collected = state.with(|inner| inner.collected);
         let cause = "signed-file-immutable";
         let event = Event::new(RecordType::IntegrityData, "appraise_data", cause).by_rule(self.monitor, rule);
         self.record(&event.maybe_digest(collected.map(|collected| collected.digest)));
@@ -65,10 +64,7 @@ impl Check<'_> {
     /// Between the check of a program and its start the kernel does not yet keep writers away; a moment later it
     /// does so itself, with the same answer. A mount that refuses nothing leaves it to the kernel.
     pub(super) fn nobody_starts_it(&self) -> Result<(), Denial> {
-        let guarded = self.monitor.uses.appraise && self.monitor.options.mode == Mode::Enforce;
-        let before = self.plan.access.is_write() && self.plan.executors_before > 0;
-        // One that has been refused meanwhile is not started.
-        if !guarded || !before || self.plan.object.state().with(|inner| inner.executors == 0) {
+        if !written_while_started(self.monitor, self.plan) {
             return Ok(());
         }
         let cause = "open_for_execution";
@@ -84,16 +80,64 @@ fn writers_standing(plan: &Plan) -> u32 {
     plan.writers_before.min(plan.object.state().with(|inner| inner.writers))
 }
 
+/// Whether this is an open for writing of what somebody is about to run.
+fn written_while_started(monitor: &Monitor, plan: &Plan) -> bool {
+    let guarded = monitor.uses.appraise && monitor.options.mode == Mode::Enforce;
+    let before = plan.access.is_write() && plan.executors_before > 0;
+    // One that has been refused meanwhile is not started.
+    guarded && before && plan.object.state().with(|inner| inner.executors > 0)
+}
+
+/// The rule by which content was served for its signature, if this is an open for writing that must not meet those who
+/// use it.
+fn written_after_serving(monitor: &Monitor, plan: &Plan) -> Option<RuleId> {
+    let matters = plan.access.is_write() && monitor.options.mode == Mode::Enforce;
+    plan.object.state().with(|inner| inner.served_signed).filter(|_| matters)
+}
+
+/// The waits of one access, one for each question.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    writers: Patience,
+    users: Patience,
+}
+
+/// Who has the file though no open stands that matters here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left {
+    /// Writers: a mapping outlived its open.
+    pub writers: bool,
+    /// Somebody, while this access wants to write what was served for its signature.
+    pub users: bool,
+}
+
+impl Left {
+    /// Finds out; where those who are just leaving cannot be told from those who stay, `Err` tells when to ask again.
+    pub fn find(monitor: &Monitor, plan: &Plan, waits: &mut Waits) -> Result<Self, Instant> {
+        let writers = mapped_writers(monitor, plan, &mut waits.writers)?;
+        Ok(Self { writers, users: users(monitor, plan, &mut waits.users)? })
+    }
+}
+
+fn users(monitor: &Monitor, plan: &Plan, patience: &mut Patience) -> Result<bool, Instant> {
+    if written_while_started(monitor, plan) || written_after_serving(monitor, plan).is_none() {
+        return Ok(false);
+    }
+    let object = plan.object.as_ref();
+    let readers = plan.readers_before.min(object.state().with(|inner| inner.readers));
+    if readers > 0 { Ok(true) } else { release::in_use(object, patience) }
+}
+
 /// Whether writers are left though no open for writing stands. When there are none any more, the label is redone
 /// that was not while there were.
-pub(super) fn mapped_writers(monitor: &Monitor, plan: &Plan) -> bool {
+fn mapped_writers(monitor: &Monitor, plan: &Plan, patience: &mut Patience) -> Result<bool, Instant> {
     let object = plan.object.as_ref();
     let standing = if plan.access.is_exec() { writers_standing(plan) } else { plan.writers_before };
     if standing > 0 || !object.state().with(|inner| inner.was_written) {
-        return false;
+        return Ok(false);
     }
-    if release::writers_left(object, plan.writer_epoch) {
-        return true;
+    if release::writers_left(object, plan.writer_epoch, patience)? {
+        return Ok(true);
     }
     let owed = object.state().with(|inner| {
         inner.was_written = inner.writers > 0;
@@ -102,5 +146,5 @@ pub(super) fn mapped_writers(monitor: &Monitor, plan: &Plan) -> bool {
     if owed {
         release::after_writing(monitor, object);
     }
-    false
+    Ok(false)
 }

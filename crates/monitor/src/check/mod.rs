@@ -25,14 +25,14 @@ use crate::options::Layer;
 use crate::plan::{Hooks, Plan};
 use crate::records::{self, Event};
 use crate::violation;
-use exclusion::mapped_writers;
+pub(crate) use exclusion::{Left, Waits};
 
 /// One access being checked.
 pub(crate) struct Check<'a> {
     pub monitor: &'a Monitor,
     pub plan: &'a Plan,
-    /// Writers are left that the counts do not show: a mapping outlived its open.
-    mapped_writers: bool,
+    /// Who has the file though the counts do not show them.
+    left: Left,
     /// Whether any hook wants the content itself looked at, whatever is remembered of it; until the hooks are known
     /// one may.
     strict: Cell<bool>,
@@ -50,10 +50,9 @@ struct Judged<'a> {
 }
 
 impl<'a> Check<'a> {
-    pub fn new(monitor: &'a Monitor, plan: &'a Plan) -> Self {
-        let mapped_writers = mapped_writers(monitor, plan);
+    pub fn new(monitor: &'a Monitor, plan: &'a Plan, left: Left) -> Self {
         let (strict, evidence, fixed) = (Cell::new(true), OnceCell::new(), OnceCell::new());
-        Self { monitor, plan, mapped_writers, strict, evidence, fixed, name: OnceCell::new() }
+        Self { monitor, plan, left, strict, evidence, fixed, name: OnceCell::new() }
     }
 
     /// Decides; gives the content version that the decision is about.
@@ -109,7 +108,7 @@ impl<'a> Check<'a> {
         }
         let version = self.plan.facts.version;
         let object = &self.plan.object;
-        let writers = self.plan.writers_before.max(u32::from(self.mapped_writers));
+        let writers = self.plan.writers_before.max(u32::from(self.left.writers));
         let known = object.state().with(|inner| inner.kind_at(&version, writers).cloned());
         if known.is_some() {
             return Ok(known);
@@ -139,7 +138,7 @@ impl<'a> Check<'a> {
     fn violations(&self, hooks: &Hooks) -> Result<(), Denial> {
         let state = self.plan.object.state();
         let due = state.with(|inner| {
-            let due = violation::due(self.monitor, inner, self.plan, hooks, self.mapped_writers);
+            let due = violation::due(self.monitor, inner, self.plan, hooks, self.left.writers);
             violation::arm(inner, self.plan, hooks);
             due
         });

@@ -8,14 +8,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
 use keyring::{Added, Blacklist, Certificate, Keyring};
 use measure::{List, ListOptions, PcrBank, SoftBank};
 use monitor::{
-    Access, BackingFacts, Begun, Denial, FileState, Grant, Layer, MmapCheck, Mode, Monitor, Object,
-    OnMeasureFailure, Options, ViolationRule,
+    Access, BackingFacts, Begun, Closing, Denial, FileState, Grant, Layer, MmapCheck, Mode, Monitor, Object,
+    OnMeasureFailure, Options, Step, ViolationRule, Work,
 };
 use policy::{ParseOptions, Policy};
 
@@ -187,7 +188,7 @@ impl Bench {
     pub fn close(&self, file: &Arc<TestFile>, flags: i32) {
         let object: Arc<dyn Object> = Arc::<TestFile>::clone(file);
         if let Some(closing) = self.monitor.release(object, flags) {
-            closing.run();
+            to_end(closing, Closing::run);
         }
     }
 
@@ -237,7 +238,20 @@ pub fn access(flags: i32) -> Access {
 pub fn finish(begun: Begun) -> Result<Grant, Denial> {
     match begun {
         Begun::Done(result) => result,
-        Begun::Work(work) => work.run(),
+        Begun::Work(work) => to_end(work, Work::run),
+    }
+}
+
+/// Runs work to its end, waiting here where it wants to wait.
+pub fn to_end<W, T>(mut work: W, run: impl Fn(W) -> Step<W, T>) -> T {
+    loop {
+        match run(work) {
+            Step::Done(done) => return done,
+            Step::Later { work: rest, at } => {
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                work = rest;
+            }
+        }
     }
 }
 
