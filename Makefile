@@ -5,7 +5,7 @@ TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-.PHONY: help build test demo soak check deps fmt fmt-check clippy doc deny clean
+.PHONY: help build test demo soak check deps keylime fmt fmt-check clippy doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
@@ -18,7 +18,7 @@ help:
 build: deps
 	$(CARGO) build --workspace --bins
 
-test: check
+test: check keylime
 	$(CARGO) build --workspace --bins
 	RUST_LIB_BACKTRACE=0 $(CARGO) test --workspace --no-fail-fast
 
@@ -32,6 +32,9 @@ soak: build
 
 deps:
 	@scripts/install-deps.sh
+
+keylime: deps
+	@scripts/install-keylime.sh
 
 fmt:
 	$(CARGO) fmt --all

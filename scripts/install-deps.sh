@@ -18,6 +18,13 @@ make
 mmdebstrap
 openssl
 python3
+python3-cryptography
+python3-gpg
+python3-jsonschema
+python3-lark
+python3-packaging
+python3-venv
+python3-yaml
 sqlite3
 util-linux
 '

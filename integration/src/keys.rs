@@ -47,6 +47,18 @@ impl Keys {
         Ok(keys)
     }
 
+    /// The certificate in DER, the only form some tools read.
+    ///
+    /// # Errors
+    /// Fails when `openssl x509` does.
+    pub fn der(&self) -> Result<PathBuf> {
+        let der = self.certificate.with_extension("der");
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-outform", "DER", "-in"]).arg(&self.certificate).arg("-out").arg(&der);
+        succeed(&mut openssl)?;
+        Ok(der)
+    }
+
     /// Signs one file or a whole tree in place.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod compare;
 pub mod door;
 pub mod fixture;
 pub mod golden;
+pub mod keylime;
 pub mod keys;
 pub mod mount;
 pub mod need;

@@ -14,6 +14,8 @@ pub enum Need {
     Fuse,
     /// A program on `PATH`, named as the shell would find it.
     Program(&'static str),
+    /// Keylime, where `make test` puts it.
+    Keylime,
 }
 
 impl Need {
@@ -23,6 +25,8 @@ impl Need {
             Need::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
             Need::Fuse => std::fs::File::open("/dev/fuse").err().map(|e| format!("/dev/fuse: {e}")),
             Need::Program(name) => find(name).is_none().then(|| format!("{name} is not installed")),
+            Need::Keylime => (!crate::keylime::python().is_file())
+                .then(|| "Keylime is not installed: run scripts/install-keylime.sh".to_owned()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::process::output;
 use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,8 +63,34 @@ fn evmctl_file(values: &[Value], bank: &str, dir: &Path) -> Result<PathBuf> {
 /// # Errors
 /// Fails with evmctl's words when it says no, or meets the values before the end of the list.
 pub fn evmctl_accepts(list: &Path, entries: u64, values: &[Value], dir: &Path) -> Result<()> {
+    evmctl_says(list, entries, values, dir, &[]).map(drop)
+}
+
+/// As [`evmctl_accepts`], and evmctl verifies so many signatures in the list, and fails at none, by the key of this
+/// certificate in DER.
+///
+/// # Errors
+/// As [`evmctl_accepts`]; also when other signatures verify than that.
+pub fn evmctl_verifies(
+    list: &Path,
+    entries: u64,
+    values: &[Value],
+    dir: &Path,
+    (certificate, signatures): (&Path, usize),
+) -> Result<()> {
+    let key = [OsStr::new("--verify-sig"), OsStr::new("--key"), certificate.as_os_str()];
+    let words = evmctl_says(list, entries, values, dir, &key)?;
+    // evmctl 1.4 ends with 0 whatever it thinks of the signatures.
+    let good = words.lines().filter(|line| line.ends_with(": verification is OK")).count();
+    let bad = words.lines().filter(|line| line.contains(": verification failed")).count();
+    ensure!((good, bad) == (signatures, 0), "{good} signatures verify and {bad} do not, of {signatures}");
+    Ok(())
+}
+
+/// What evmctl says of a list that it accepts.
+fn evmctl_says(list: &Path, entries: u64, values: &[Value], dir: &Path, more: &[&OsStr]) -> Result<String> {
     let mut evmctl = Command::new("evmctl");
-    evmctl.args(["ima_measurement", "--ignore-violations"]);
+    evmctl.args(["ima_measurement", "--ignore-violations"]).args(more);
     for bank in ["sha1", "sha256"] {
         let mut option = std::ffi::OsString::from(format!("{bank},"));
         option.push(evmctl_file(values, bank, dir)?);
@@ -80,7 +107,9 @@ pub fn evmctl_accepts(list: &Path, entries: u64, values: &[Value], dir: &Path) -
             tail(&words)
         );
     }
-    Ok(())
+    // It would also be content with SHA-1 digests padded to the width of the bank, as kernels before 5.8 made them.
+    ensure!(words.contains("Matched per TPM bank calculated digest(s)"), "not by bank:\n{}", tail(&words));
+    Ok(words)
 }
 
 /// The last lines of a long text.

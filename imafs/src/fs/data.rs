@@ -102,8 +102,12 @@ impl Filesystem {
     /// Finds the next data or hole (`SEEK_DATA`, `SEEK_HOLE`); the kernel does the other kinds itself.
     ///
     /// # Errors
-    /// [`Errno::NXIO`] past the end; [`Errno::INVAL`] for other kinds.
+    /// [`Errno::NXIO`] past the end; [`Errno::INVAL`] for other kinds, and for control files, as securityfs answers:
+    /// cp(1) then reads on, and takes any other errno for a failure.
     pub fn lseek(&self, ino: Ino, offset: i64, whence: i32) -> Result<i64, Errno> {
+        if ino.control().is_some() {
+            return Err(Errno::INVAL);
+        }
         let offset = u64::try_from(offset).map_err(|_| Errno::NXIO)?;
         let target = match whence {
             libc::SEEK_DATA => SeekFrom::Data(offset),
