@@ -44,12 +44,16 @@ fn judge(dir: &Path, list: &List) -> Output {
 }
 
 fn filled(template: &str, bank: Arc<dyn PcrBank>) -> List {
-    let list = List::new(ListOptions::new(Template::named(template).unwrap(), bank)).unwrap();
+    let list = List::new(ListOptions::new(Template::listed(template).unwrap(), bank)).unwrap();
     for number in 0..300_u32 {
         let digest = ima::hash(HashAlgo::Sha256, &number.to_le_bytes()).unwrap();
         let name = format!("/usr/bin/a file {number}");
         let label = [&[3, 2, 4][..], &number.to_le_bytes(), &[0, 2, 9, 9]].concat();
-        let event = Event { label: Some(&label), ..Event::file(digest, name.as_bytes(), FILE) };
+        let event = Event {
+            label: Some(&label),
+            legacy_digest: Some(ima::hash(HashAlgo::Sha1, &label).unwrap()),
+            ..Event::file(digest, name.as_bytes(), FILE)
+        };
         list.add(list.template().entry(list.pcr(), &event).unwrap()).unwrap();
     }
     list
@@ -60,7 +64,18 @@ fn evmctl_accepts_our_list_with_our_registers() {
     if !installed() {
         return;
     }
-    for template in ["ima-ng", "ima-sig"] {
+    // It does not know all of them ("unprocessed data"), but hashes what it has read.
+    for template in [
+        "ima",
+        "ima-ng",
+        "ima-sig",
+        "ima-ngv2",
+        "ima-sigv2",
+        "ima-buf",
+        "ima-modsig",
+        "evm-sig",
+        "d-ng|n-ng|iuid|imode",
+    ] {
         let list = filled(template, Arc::new(SoftBank::new(&ALGOS).unwrap()));
         list.add_violation(b"/usr/bin/x", FILE, None).unwrap();
         let dir = tempfile::tempdir().unwrap();
