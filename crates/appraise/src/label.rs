@@ -1,4 +1,4 @@
-//! Reading and writing the `security.ima` label of an open file.
+//! Reading and writing the `security.ima` label of an open file, and reading what EVM protects beside it.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -7,6 +7,23 @@ use rustix::io::Errno;
 
 /// Name of the attribute that holds the label.
 const NAME: &str = "security.ima";
+
+/// Name of the attribute that holds EVM's value.
+const EVM: &str = "security.evm";
+
+/// The attributes that EVM protects, in its order.
+///
+/// Source: `evm_config_default_xattrnames`, security/integrity/evm/evm_main.c, Linux 6.1.
+const PROTECTED: [&str; 8] = [
+    "security.selinux",
+    "security.SMACK64",
+    "security.SMACK64EXEC",
+    "security.SMACK64TRANSMUTE",
+    "security.SMACK64MMAP",
+    "security.apparmor",
+    "security.ima",
+    "security.capability",
+];
 
 /// The largest value the kernel lets an attribute have (`XATTR_SIZE_MAX`, include/uapi/linux/limits.h).
 const VALUE_MAX: usize = 65536;
@@ -53,11 +70,37 @@ pub enum LabelError {
 /// # Errors
 /// [`LabelError::Read`] for anything but a missing label or a filesystem without attributes.
 pub fn read_label(fd: impl AsFd) -> Result<StoredLabel, LabelError> {
-    let path = proc_path(&fd);
+    read(&fd, NAME).map_err(LabelError::Read)
+}
+
+/// The value of `security.evm`; `None` where there is none or none can be read, as in the kernel's templates.
+pub fn read_evm(fd: impl AsFd) -> Option<Vec<u8>> {
+    match read(&fd, EVM) {
+        Ok(StoredLabel::Value(value)) => Some(value),
+        Ok(StoredLabel::Missing | StoredLabel::Unsupported) | Err(_) => None,
+    }
+}
+
+/// Names and values of the attributes on the file that EVM protects, in EVM's order; none at all where one cannot be
+/// read, as in the kernel's templates (`evm_read_protected_xattrs`).
+pub fn read_protected(fd: impl AsFd) -> Vec<(&'static str, Vec<u8>)> {
+    let mut found = Vec::new();
+    for name in PROTECTED {
+        match read(&fd, name) {
+            Ok(StoredLabel::Value(value)) => found.push((name, value)),
+            Ok(StoredLabel::Missing) => {}
+            Ok(StoredLabel::Unsupported) | Err(_) => return Vec::new(),
+        }
+    }
+    found
+}
+
+fn read(fd: &impl AsFd, name: &str) -> Result<StoredLabel, Errno> {
+    let path = proc_path(fd);
     let mut capacity = VALUE_USUAL;
     loop {
         let mut value = vec![0_u8; capacity];
-        match getxattr(path.as_str(), NAME, value.as_mut_slice()) {
+        match getxattr(path.as_str(), name, value.as_mut_slice()) {
             Ok(length) => {
                 value.truncate(length);
                 return Ok(StoredLabel::Value(value));
@@ -65,7 +108,7 @@ pub fn read_label(fd: impl AsFd) -> Result<StoredLabel, LabelError> {
             Err(Errno::NODATA) => return Ok(StoredLabel::Missing),
             Err(Errno::OPNOTSUPP) => return Ok(StoredLabel::Unsupported),
             Err(Errno::RANGE) if capacity < VALUE_MAX => capacity = VALUE_MAX,
-            Err(errno) => return Err(LabelError::Read(errno)),
+            Err(errno) => return Err(errno),
         }
     }
 }

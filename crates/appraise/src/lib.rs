@@ -16,7 +16,7 @@ mod verity;
 mod version;
 
 pub use collect::{CollectError, Collected, collect};
-pub use label::{LabelError, StoredLabel, read_label, write_label};
+pub use label::{LabelError, StoredLabel, read_evm, read_label, read_protected, write_label};
 pub use verdict::{Cause, Requirement, Status, Subject, Verdict, judge};
 pub use verity::{VerityDigests, collect_verity, compute_verity};
 pub use version::{ContentVersion, FileFacts, facts};

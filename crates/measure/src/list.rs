@@ -180,7 +180,8 @@ impl List {
 
     /// Adds a violation on the file opened as `name`: zeros in the list, ones in the PCR, in the list's own
     /// template and PCR whatever a rule says. `evm` is the file's `security.evm`, which stands in for the
-    /// signature if it is one; `security.ima` is not recorded.
+    /// signature if it is one, and `xattrs` are the attributes that EVM protects; `security.ima` is not recorded as a
+    /// signature.
     ///
     /// # Errors
     /// As [`List::add`].
@@ -189,8 +190,9 @@ impl List {
         name: &[u8],
         file: FileAttrs,
         evm: Option<&[u8]>,
+        xattrs: &[(&[u8], &[u8])],
     ) -> Result<(), MeasureError> {
-        let event = Event { evm, ..Event::violation(self.default_algo, name, file) };
+        let event = Event { evm, xattrs, ..Event::violation(self.default_algo, name, file) };
         let entry = self.template.entry(self.pcr, &event).map_err(MeasureError::Template)?;
         self.add(entry).map(|_| ())
     }

@@ -77,7 +77,7 @@ fn evmctl_accepts_our_list_with_our_registers() {
         "d-ng|n-ng|iuid|imode",
     ] {
         let list = filled(template, Arc::new(SoftBank::new(&ALGOS).unwrap()));
-        list.add_violation(b"/usr/bin/x", FILE, None).unwrap();
+        list.add_violation(b"/usr/bin/x", FILE, None, &[]).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let output = judge(dir.path(), &list);
         assert!(output.status.success(), "{template}: {output:?}");

@@ -47,7 +47,7 @@ fn eight_writers_leave_a_list_that_replays_to_every_bank() {
                     for number in 0..2000 {
                         list.add(entry(&list, number)).unwrap();
                         if number % 100 == 0 {
-                            list.add_violation(b"/v", FILE, None).unwrap();
+                            list.add_violation(b"/v", FILE, None, &[]).unwrap();
                         }
                     }
                 })
@@ -82,7 +82,7 @@ fn any_piece_of_either_form_is_that_piece_of_the_whole() {
     for number in 0..600 {
         list.add(entry(&list, number)).unwrap();
         if number % 50 == 0 {
-            list.add_violation(b"/with space\nand newline", FILE, None).unwrap();
+            list.add_violation(b"/with space\nand newline", FILE, None, &[]).unwrap();
         }
     }
     let snapshot = list.snapshot();
@@ -171,7 +171,7 @@ fn an_entry_that_is_not_in_the_register_is_no_duplicate_until_it_is() {
         let failed = list.add(entry(&list, number));
         assert!(matches!(failed, Err(MeasureError::Extend { index: 1, .. })), "{failed:?}");
     }
-    assert!(list.add_violation(b"/v", FILE, None).is_err());
+    assert!(list.add_violation(b"/v", FILE, None, &[]).is_err());
     assert_eq!((list.count(), list.due(), list.violations()), (4, 3, 1));
     assert_eq!(device.journal.lock().len(), 2, "each is journaled when its turn comes, once");
     let checkpoint = list.checkpoint().unwrap();

@@ -68,7 +68,7 @@ fn the_list_and_the_registers_grow_as_computed() {
     assert_eq!(pcrs(&list), PCRS[2]);
     assert_eq!(file(&list, "/usr/bin/foo"), Added::Duplicate);
     assert_eq!(pcrs(&list), PCRS[2]);
-    list.add_violation(b"/usr/bin/foo", FILE, None).unwrap();
+    list.add_violation(b"/usr/bin/foo", FILE, None, &[]).unwrap();
     assert_eq!(pcrs(&list), PCRS[3]);
     assert_eq!((list.count(), list.violations(), list.due()), (4, 1, 0));
 
@@ -97,7 +97,7 @@ fn the_list_and_the_registers_grow_as_computed() {
 fn a_violation_is_never_a_duplicate_and_another_register_never_the_same() {
     let list = list(Arc::new(NoBank));
     for _ in 0..3 {
-        list.add_violation(b"/f", FILE, None).unwrap();
+        list.add_violation(b"/f", FILE, None, &[]).unwrap();
     }
     assert_eq!((list.count(), list.violations()), (4, 3));
     assert_eq!(file(&list, "/f"), Added::New);

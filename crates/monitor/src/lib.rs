@@ -13,6 +13,7 @@
 //! (hooks and decisions), `check` (worker thread: evidence, violations, measure, appraise, audit), `grant`.
 
 mod access;
+mod attributes;
 mod check;
 mod denial;
 mod evidence;

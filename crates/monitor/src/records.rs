@@ -9,6 +9,7 @@ use ima::{Digest, Entry, HashAlgo, PcrIndex, Template};
 use policy::{Class, Decision};
 
 use crate::access::Access;
+use crate::attributes::Attributes;
 use crate::check::Check;
 use crate::denial::Denial;
 use crate::evidence::Evidence;
@@ -147,6 +148,9 @@ pub(crate) fn entry(
     let mut event = ima::Event::file(evidence.digest, check.name(), check.attrs());
     event.legacy_digest = legacy_digest(check, template, evidence)?;
     event.label = evidence.label.as_ref().ok().and_then(StoredLabel::value);
+    let attributes = Attributes::of(check.plan.object.as_ref(), template);
+    let xattrs = attributes.xattrs();
+    (event.evm, event.xattrs) = (attributes.evm.as_deref(), &xattrs);
     template.entry(pcr, &event).map_err(EntryError::Template)
 }
 
@@ -161,7 +165,8 @@ pub(crate) enum EntryError {
     Template(#[source] TemplateError),
 }
 
-/// The `d` field holds SHA-1 or MD5 alone; content hashed otherwise is read once more for it.
+/// The `d` field holds SHA-1 or MD5 alone; content hashed otherwise is read once more for it, by the default algorithm
+/// where that is one of them.
 fn legacy_digest(
     check: &Check<'_>,
     template: &Template,
@@ -170,12 +175,16 @@ fn legacy_digest(
     if !template.fields().contains(&Field::D) {
         return Ok(None);
     }
+    let algo = match check.monitor.options.hash {
+        HashAlgo::Md5 => HashAlgo::Md5,
+        _ => HashAlgo::Sha1,
+    };
     match evidence.digest.algo() {
         HashAlgo::Sha1 | HashAlgo::Md5 => Ok(None),
-        _ if evidence.collected.is_none() => Ok(Some(Digest::zero(HashAlgo::Sha1))),
+        _ if evidence.collected.is_none() => Ok(Some(Digest::zero(algo))),
         _ => {
             let content = check.plan.object.read_fd().map_err(EntryError::Unreachable)?;
-            let collected = appraise::collect(content, HashAlgo::Sha1).map_err(EntryError::Collect)?;
+            let collected = appraise::collect(content, algo).map_err(EntryError::Collect)?;
             Ok(Some(collected.digest))
         }
     }

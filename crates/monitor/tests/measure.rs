@@ -192,3 +192,74 @@ fn a_file_is_not_served_while_its_measurement_cannot_be_extended_and_is_afterwar
     bench.pass(&file, READ);
     assert_eq!(bench.list.count(), 2, "the entry was made once");
 }
+
+/// A portable signature; the monitor records it and does not look into it.
+const PORTABLE: &str = "050204d2d8a49d00463044022045d4305c0c1fa9fea77047e40d1e9e98c6b6dce9848a018cd7cadbc95a5a496f\
+                        02207f2525ae12dc5478add45ba09c263e4a9da910b513bd1a26ff50c5feb8ce2a89";
+
+fn set(file: &common::TestFile, name: &str, hex: &str) {
+    let value = hex::decode(hex).unwrap();
+    rustix::fs::setxattr(&file.disk, name, &value, rustix::fs::XattrFlags::empty()).unwrap();
+    common::settle();
+}
+
+/// The list's last line.
+fn last_line(bench: &Bench) -> String {
+    let list = bench.list.snapshot();
+    let mut line = Vec::new();
+    list.entry(list.len() - 1).unwrap().write_ascii(&mut line, HashAlgo::Sha1).unwrap();
+    String::from_utf8(line).unwrap()
+}
+
+#[test]
+fn what_evm_protects_is_in_the_fields_that_show_it() {
+    let bench = Bench::new("measure func=FILE_CHECK template=evm-sig\n");
+    let file = bench.file("a", b"hello\n");
+    // Root's, mode 0644; the order is EVM's and not the alphabet's.
+    set(&file, "security.capability", "0100000202000000000000000000000000000000");
+    bench.label(&file, &common::hello_hash());
+    set(&file, "security.selinux", "6100");
+    set(&file, "security.evm", PORTABLE);
+    bench.pass(&file, READ);
+    let hash = hex::encode(common::hello_hash());
+    let names = "security.selinux|security.ima|security.capability 020000002200000014000000";
+    let end = format!(
+        " evm-sig sha256:{} /a {PORTABLE} {names} \
+         6100{hash}0100000202000000000000000000000000000000 0 0 33188\n",
+        &hash[4..]
+    );
+    let line = last_line(&bench);
+    assert!(line.ends_with(&end), "{line}\n{end}");
+
+    let bare = bench.file("b", b"hello\n");
+    bench.pass(&bare, READ);
+    let line = last_line(&bench);
+    assert!(line.ends_with(" /b     0 0 33188\n"), "{line}");
+}
+
+#[test]
+fn a_portable_signature_stands_in_for_a_label_that_is_none_also_in_violations() {
+    let bench = Bench::new(MEASURE_ALL);
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &common::hello_hash());
+    set(&file, "security.evm", PORTABLE);
+    bench.pass(&file, READ);
+    assert!(last_line(&bench).ends_with(&format!(" /a {PORTABLE}\n")), "{}", last_line(&bench));
+    bench.hold(&file, READ);
+    bench.pass(&file, WRITE);
+    let zeros = "0".repeat(64);
+    let violation = format!(" ima-sig sha256:{zeros} /a {PORTABLE}\n");
+    assert!(last_line(&bench).ends_with(&violation), "{}", last_line(&bench));
+
+    // An HMAC in its place is no signature, and the file's own comes first.
+    let other = bench.file("b", b"hello\n");
+    set(&other, "security.evm", &format!("02{}", "11".repeat(20)));
+    bench.pass(&other, READ);
+    assert!(last_line(&bench).ends_with(" /b \n"), "{}", last_line(&bench));
+    let signed = bench.file("c", b"hello\n");
+    set(&signed, "security.evm", PORTABLE);
+    bench.label(&signed, &common::hello_signature());
+    bench.pass(&signed, READ);
+    let own = hex::encode(common::hello_signature());
+    assert!(last_line(&bench).ends_with(&format!(" /c {own}\n")), "{}", last_line(&bench));
+}

@@ -17,6 +17,7 @@ use audit::RecordType;
 use ima::{FileAttrs, LabelType};
 use policy::{Actions, Decision, Func, RuleFlags};
 
+use crate::attributes::Attributes;
 use crate::denial::Denial;
 use crate::evidence::Evidence;
 use crate::kind::Kind;
@@ -143,7 +144,10 @@ impl<'a> Check<'a> {
             due
         });
         let Some(violation) = due else { return Ok(()) };
-        let added = self.monitor.options.list.add_violation(self.name(), self.attrs(), None);
+        let list = &self.monitor.options.list;
+        let attributes = Attributes::of(self.plan.object.as_ref(), list.template());
+        let evm = attributes.evm.as_deref();
+        let added = list.add_violation(self.name(), self.attrs(), evm, &attributes.xattrs());
         let cause = violation.cause();
         self.record(&Event::new(RecordType::IntegrityPcr, "invalid_pcr", cause).res(added.is_ok()));
         state.with(|inner| violation::told(self.monitor, inner, self.plan, violation));
