@@ -79,6 +79,8 @@ scenarios! {
     template_and_pcr_per_rule_is_as_recorded: "template-and-pcr-per-rule",
     template_fmt_inode_fields_is_as_recorded: "template-fmt-inode-fields",
     template_ima_ng_sha1_is_as_recorded: "template-ima-ng-sha1",
+    verity_appraise_is_as_recorded: "verity-appraise",
+    verity_appraise_fix_is_as_recorded: "verity-appraise-fix",
     verity_measure_is_as_recorded: "verity-measure",
     violations_open_writers_tomtou_is_as_recorded: "violations-open-writers-tomtou",
 }

@@ -55,6 +55,8 @@ pub enum Cause {
     UnknownImaData,
     /// The label could not be read, or is of signature version 0.
     Unknown,
+    /// The filesystem need not show next what it showed when it was read, and policy wants no such content.
+    UnverifiableSignature,
 }
 
 impl Cause {
@@ -71,6 +73,7 @@ impl Cause {
             Self::InvalidVeritySignature => "invalid-verity-signature",
             Self::UnknownImaData => "unknown-ima-data",
             Self::Unknown => "unknown",
+            Self::UnverifiableSignature => "unverifiable-signature",
         }
     }
 }
@@ -115,12 +118,15 @@ impl Requirement {
 pub struct Subject<'a> {
     /// The label as it was read, or why it could not be.
     pub label: Result<&'a StoredLabel, &'a LabelError>,
-    /// The digest collected from the content, by the algorithm that the label asks for.
+    /// The digest collected from the content, by the algorithm that the label asks for; the fs-verity digest under
+    /// [`Requirement::VeritySignature`].
     pub digest: &'a Digest,
     /// The content's size in bytes.
     pub size: u64,
     /// Whether the file was created by this open, or is new and not yet closed by its last writer.
     pub new: bool,
+    /// Whether nothing on this filesystem can be verified, in the eyes of the rule (`fail_securely`).
+    pub unverifiable: bool,
 }
 
 /// The answer, and what belongs into the record.
@@ -164,6 +170,10 @@ pub fn judge(subject: &Subject<'_>, required: Requirement, keyring: &Keyring) ->
         Ok(StoredLabel::Value(value)) if value.is_empty() => missing(subject, required, true),
         Ok(StoredLabel::Value(value)) => by_label(subject, value, required, keyring),
     };
+    if subject.unverifiable {
+        let cause = Some(Cause::UnverifiableSignature);
+        return Verdict { status: Status::Fail, cause, ..verdict };
+    }
     if !verdict.status.allows() && verdict.signed == Some(true) && subject.new && subject.size == 0 {
         // An archiver creates the file, labels it, then writes: the signature cannot hold yet.
         return Verdict { status: Status::Pass, ..verdict };

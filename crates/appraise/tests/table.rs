@@ -56,7 +56,11 @@ impl Case {
         let algo = ima::collection_algo(self.label.value(), HashAlgo::Sha256);
         let digest = hash(algo, self.content).unwrap();
         let size = self.content.len() as u64;
-        judge(&Subject { label: Ok(&self.label), digest: &digest, size, new: self.new }, self.required, ring)
+        judge(
+            &Subject { label: Ok(&self.label), digest: &digest, size, new: self.new, unverifiable: false },
+            self.required,
+            ring,
+        )
     }
 
     fn gives(&self, status: Status, cause: Option<Cause>) -> Verdict {
@@ -201,7 +205,7 @@ fn an_archiver_may_label_a_new_empty_file_before_writing_it() {
 fn a_label_that_cannot_be_read_is_unknown() {
     let error = appraise::LabelError::Read(rustix::io::Errno::IO);
     let digest = hash(HashAlgo::Sha256, CONTENT).unwrap();
-    let subject = Subject { label: Err(&error), digest: &digest, size: 6, new: true };
+    let subject = Subject { label: Err(&error), digest: &digest, size: 6, new: true, unverifiable: false };
     let verdict = judge(&subject, Requirement::AnyLabel, &ring());
     assert_eq!((verdict.status, verdict.cause), (Status::Unknown, Some(Cause::Unknown)));
 }

@@ -1,9 +1,12 @@
 //! Evidence: the label and the digest of one content version.
 
+use std::os::fd::AsFd;
+
 use appraise::{
-    CollectError, Collected, ContentVersion, LabelError, StoredLabel, collect, facts, read_label,
+    CollectError, Collected, ContentVersion, LabelError, StoredLabel, VerityDigests, collect, collect_verity,
+    facts, read_label,
 };
-use ima::{Digest, HashAlgo};
+use ima::{Digest, DigestKind, HashAlgo};
 
 use crate::object::Object;
 use crate::state::Moment;
@@ -16,6 +19,7 @@ const ATTEMPTS: usize = 3;
 pub(crate) struct Evidence {
     pub label: Result<StoredLabel, LabelError>,
     pub digest: Digest,
+    pub kind: DigestKind,
     pub version: ContentVersion,
     pub size: u64,
     /// Whether it may be remembered, and counts as collected at all. False for what `O_DIRECT` leaves: zeros.
@@ -38,8 +42,8 @@ impl Evidence {
     ) -> std::io::Result<Self> {
         let moment = object.state().with(|inner| inner.moment());
         let label = read_label(object.stat_fd()?);
-        let digest = Digest::zero(algo);
-        Ok(Self { label, digest, version, size: version.size(), collected: None, moment })
+        let (digest, kind) = (Digest::zero(algo), DigestKind::Ima);
+        Ok(Self { label, digest, kind, version, size: version.size(), collected: None, moment })
     }
 }
 
@@ -52,6 +56,50 @@ pub(crate) enum EvidenceError {
     Collect(#[source] CollectError),
 }
 
+impl EvidenceError {
+    /// What an audit record calls it.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "failed",
+            Self::Collect(error) => error.cause(),
+        }
+    }
+}
+
+/// What is to be gathered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub kind: DigestKind,
+    /// The algorithm where the label names none.
+    pub default: HashAlgo,
+    pub verity: VerityDigests,
+}
+
+impl Wanted {
+    fn algo(&self, label: Option<&[u8]>) -> HashAlgo {
+        match self.kind {
+            DigestKind::Ima => ima::collection_algo(label, self.default),
+            DigestKind::Verity => ima::verity::digest_algo(label, self.default),
+        }
+    }
+}
+
+/// Collects a digest of either kind.
+///
+/// # Errors
+/// As [`collect()`] and [`collect_verity`].
+pub(crate) fn collect_kind(
+    content: impl AsFd,
+    kind: DigestKind,
+    algo: HashAlgo,
+    verity: VerityDigests,
+) -> Result<Collected, CollectError> {
+    match kind {
+        DigestKind::Ima => collect(content, algo),
+        DigestKind::Verity => collect_verity(content, algo, verity),
+    }
+}
+
 /// Gathers label and digest of one version; `remembered` may spare the reading.
 ///
 /// `remembered` gives a digest that may stand for a version of a file with this label under an algorithm.
@@ -60,7 +108,7 @@ pub(crate) enum EvidenceError {
 /// [`EvidenceError`]; the check cannot be made.
 pub(crate) fn gather(
     object: &dyn Object,
-    default: HashAlgo,
+    wanted: Wanted,
     remembered: impl Fn(&ContentVersion, Option<&[u8]>, HashAlgo) -> Option<Collected>,
 ) -> Result<Evidence, EvidenceError> {
     let fd = object.stat_fd().map_err(EvidenceError::Unreachable)?;
@@ -71,14 +119,16 @@ pub(crate) fn gather(
         let before = facts(&fd).map_err(|errno| EvidenceError::Unreachable(errno.into()))?.version;
         let label = read_label(&fd);
         let value = label.as_ref().ok().and_then(StoredLabel::value);
-        let algo = ima::collection_algo(value, default);
+        let algo = wanted.algo(value);
         if let Some(collected) = remembered(&before, value, algo) {
             // Under a writer the version is a later one than the digest's: the pages of that are not these.
             let (digest, size) = (collected.digest, before.size());
-            return Ok(Evidence { label, digest, version: before, size, collected: Some(collected), moment });
+            let (kind, version, collected) = (wanted.kind, before, Some(collected));
+            return Ok(Evidence { label, digest, kind, version, size, collected, moment });
         }
         let content = object.read_fd().map_err(EvidenceError::Unreachable)?;
-        let collected = collect(content, algo).map_err(EvidenceError::Collect)?;
+        let collected =
+            collect_kind(content, wanted.kind, algo, wanted.verity).map_err(EvidenceError::Collect)?;
         // A label read before the content changed need not be the label of what was read.
         let still = collected.version == before;
         if still || attempt == ATTEMPTS {
@@ -86,6 +136,7 @@ pub(crate) fn gather(
             return Ok(Evidence {
                 label,
                 digest: collected.digest,
+                kind: wanted.kind,
                 version: collected.version,
                 size: collected.version.size(),
                 collected: Some(Collected { stable, ..collected }),

@@ -16,6 +16,7 @@ mod access;
 mod attributes;
 mod check;
 mod denial;
+mod digests;
 mod evidence;
 mod exec;
 mod grant;

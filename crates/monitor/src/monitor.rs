@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use appraise::{FileFacts, Requirement, facts};
+use ima::DigestKind;
 use policy::{Actions, AppraiseClass, Class, Decision, Func, Mask, Query, RuleFlags};
 
 use crate::access::{Access, is_write};
 use crate::denial::Denial;
+use crate::digests::{by_kind, kind};
 use crate::exec::ExecNotes;
 use crate::grant::Grant;
 use crate::kind::Kind;
@@ -171,7 +173,12 @@ impl Monitor {
                 let Some(decision) = decision else { return true };
                 let actions = decision.actions;
                 let strict = is_strict(inner, decision);
-                if !inner.stands(&plan.facts.version, plan.writers_before, strict) {
+                let wanted = by_kind(decision);
+                let alone = wanted.iter().all(|(_, actions)| actions.is_empty());
+                let stands = |kind| inner.stands(kind, &plan.facts.version, plan.writers_before, strict);
+                if !wanted.iter().all(|(kind, actions)| actions.is_empty() || stands(*kind))
+                    || (alone && !stands(DigestKind::Ima))
+                {
                     return false;
                 }
                 let pcr = decision.pcr.unwrap_or(self.options.pcr);
@@ -192,7 +199,8 @@ impl Monitor {
         }
         let needs_signature = decision.flags.contains(RuleFlags::SIGNATURE_REQUIRED);
         let algo_allowed = decision.algos.as_ref().is_none_or(|algos| {
-            inner.collected.is_some_and(|collected| algos.contains(collected.digest.algo()))
+            let collected = inner.collected.of(kind(decision, Class::Appraise));
+            collected.is_some_and(|collected| algos.contains(collected.digest.algo()))
         });
         let immutable = plan.access.is_write() && inner.signed && !inner.is_new(layer);
         inner.has_passed(layer, decision.appraise_class, requirement(decision))
@@ -369,7 +377,8 @@ struct Known {
 impl Known {
     fn of(inner: &Inner, facts: &FileFacts) -> Self {
         let kind = inner.kind_at(&facts.version, inner.writers);
-        let digest = inner.collected.filter(|_| inner.stands(&facts.version, inner.writers, true));
+        let stands = inner.stands(DigestKind::Ima, &facts.version, inner.writers, true);
+        let digest = inner.collected.of(DigestKind::Ima).filter(|_| stands);
         Self {
             readers: inner.readers,
             writers: inner.writers,

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use appraise::VerityDigests;
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
 use keyring::Keyring;
 use measure::List;
 use policy::Policy;
+
+/// `FUSE_SUPER_MAGIC`, include/uapi/linux/magic.h.
+const FUSE_MAGIC: u64 = 0x6573_5546;
 
 /// The appraisal mode of a mount (`ima_appraise=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,15 @@ pub struct BackingFacts {
     pub device: String,
 }
 
+impl BackingFacts {
+    /// Whether the kernel would say of this filesystem that what it shows once need not be what it shows next
+    /// (`SB_I_IMA_UNVERIFIABLE_SIGNATURE`, which FUSE alone has).
+    #[must_use]
+    pub fn is_unverifiable(&self) -> bool {
+        self.magic == FUSE_MAGIC
+    }
+}
+
 /// The parts and settings of one mount's monitor.
 #[derive(Debug)]
 pub struct Options {
@@ -92,6 +105,8 @@ pub struct Options {
     pub pcr: PcrIndex,
     /// When a read counts as a mapping.
     pub mmap_check: MmapCheck,
+    /// Where fs-verity digests come from (`digest_type=verity`).
+    pub verity: VerityDigests,
     /// How often violations are recorded.
     pub violations: ViolationRule,
     /// What a failed measurement does.

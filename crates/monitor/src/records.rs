@@ -146,6 +146,7 @@ pub(crate) fn entry(
     evidence: &Evidence,
 ) -> Result<Entry, EntryError> {
     let mut event = ima::Event::file(evidence.digest, check.name(), check.attrs());
+    event.kind = evidence.kind;
     event.legacy_digest = legacy_digest(check, template, evidence)?;
     event.label = evidence.label.as_ref().ok().and_then(StoredLabel::value);
     let attributes = Attributes::of(check.plan.object.as_ref(), template);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use appraise::{Collected, collect, facts, write_label};
+use ima::DigestKind;
 
+use crate::evidence::collect_kind;
 use crate::monitor::Monitor;
 use crate::object::Object;
 use crate::work::Step;
@@ -54,14 +56,18 @@ pub(crate) fn after_writing(monitor: &Monitor, object: &dyn Object) {
     let (relabel, unchanged) = state.with(|inner| {
         let kept_up = (inner.file_status_passes() || inner.hashed) && !inner.signed;
         let same = |old: &Collected| now.as_ref().is_ok_and(|now| now.version == old.version);
-        let unchanged = inner.collected.filter(same).filter(|_| !inner.is_new_to_any());
+        let known = |kind| inner.collected.of(kind).filter(same).map(|old| (kind, old));
+        let unchanged = known(DigestKind::Ima).or_else(|| known(DigestKind::Verity));
+        let unchanged = unchanged.filter(|_| !inner.is_new_to_any());
         inner.age();
         (std::mem::take(&mut inner.relabel) && kept_up, unchanged)
     });
     match unchanged {
         // Nothing shows that anything was written. A mapping need not show, so the content is looked at before it
         // is believed: here, where the label depends on it, or else at the next open.
-        Some(old) if !relabel || still_is(object, &old) => state.with(|inner| inner.doubt()),
+        Some((kind, old)) if !relabel || still_is(monitor, object, kind, &old) => {
+            state.with(|inner| inner.doubt())
+        }
         Some(_) | None => {
             state.with(|inner| inner.forget_content());
             if relabel && let Err(error) = write_hash(monitor, object) {
@@ -72,9 +78,10 @@ pub(crate) fn after_writing(monitor: &Monitor, object: &dyn Object) {
 }
 
 /// Whether the content still has the digest it had.
-fn still_is(object: &dyn Object, old: &Collected) -> bool {
+fn still_is(monitor: &Monitor, object: &dyn Object, kind: DigestKind, old: &Collected) -> bool {
     let content = object.read_fd().ok();
-    let again = content.and_then(|content| collect(content, old.digest.algo()).ok());
+    let verity = monitor.options.verity;
+    let again = content.and_then(|content| collect_kind(content, kind, old.digest.algo(), verity).ok());
     again.is_some_and(|again| again.digest == old.digest)
 }
 

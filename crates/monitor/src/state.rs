@@ -5,11 +5,12 @@
 //! open. Its lock is held for a few comparisons, never across a system call.
 
 use appraise::{Collected, ContentVersion, Requirement, Status};
-use ima::PcrIndex;
+use ima::{DigestKind, PcrIndex};
 use parking_lot::Mutex;
 use policy::AppraiseClass;
 
 use crate::access::{FMODE_EXEC, is_write};
+use crate::digests::Digests;
 use crate::kind::Kind;
 
 /// Host and container.
@@ -51,8 +52,8 @@ pub(crate) struct Inner {
     pub executors: u32,
     /// Work begun in the reader thread and not yet finished; while there is any, nothing is answered from here.
     pub pending: u32,
-    /// The last digest collected and the version it belongs to.
-    pub collected: Option<Collected>,
+    /// The last digests collected and the versions they belong to.
+    pub collected: Digests,
     /// What kind of file this was at that version; see [`Inner::kind_at`].
     pub kind: Option<(ContentVersion, Kind)>,
     /// PCRs that the collected digest was measured into, one bit each.
@@ -104,13 +105,13 @@ struct LayerState {
 }
 
 impl Inner {
-    /// Whether the remembered digest is that of the content `version`.
+    /// Whether the remembered digest of this kind is that of the content `version`.
     ///
     /// `writers` are the writers that had the file open before this access. While there are some, a remembered
     /// digest stands until the last of them closes, as in the kernel (a violation tells of them), unless
     /// `strict`: what nobody will label anew is looked at again, for no timestamp shows what a mapping writes.
-    pub fn stands(&self, version: &ContentVersion, writers: u32, strict: bool) -> bool {
-        self.collected.is_some_and(|collected| {
+    pub fn stands(&self, kind: DigestKind, version: &ContentVersion, writers: u32, strict: bool) -> bool {
+        self.collected.of(kind).is_some_and(|collected| {
             if writers > 0 { !strict } else { collected.stable && collected.version == *version }
         })
     }
@@ -124,20 +125,18 @@ impl Inner {
     ///
     /// The same digest as before (only attributes changed) keeps what was measured and audited, but no
     /// appraisal: the label may be another.
-    pub fn adopt(&mut self, collected: Collected) {
-        let same = self.collected.is_some_and(|old| old.digest == collected.digest);
-        if !same {
+    pub fn adopt(&mut self, kind: DigestKind, collected: Collected) {
+        if !self.collected.put(kind, collected) {
             self.measured = 0;
             self.audited = false;
             self.hashed = false;
         }
         self.forget_appraisals();
-        self.collected = Some(collected);
     }
 
     /// The content changed: nothing known of it stands.
     pub fn forget_content(&mut self) {
-        self.collected = None;
+        self.collected = Digests::default();
         self.kind = None;
         self.measured = 0;
         self.audited = false;
@@ -149,9 +148,7 @@ impl Inner {
     /// looked at again before anything known of it is believed.
     pub fn doubt(&mut self) {
         self.kind = None;
-        if let Some(collected) = &mut self.collected {
-            collected.stable = false;
-        }
+        self.collected.doubt();
     }
 
     /// The label or the keys changed: no appraisal stands.

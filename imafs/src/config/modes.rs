@@ -93,6 +93,17 @@ pub enum ViolationMode {
     Each,
 }
 
+/// Where the fs-verity digests come from that rules with `digest_type=verity` are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VerityMode {
+    /// From the kernel where the source has fs-verity on for the file, else computed from the content.
+    #[default]
+    Computed,
+    /// From the kernel alone: other files have none and are refused, as Linux does.
+    Backing,
+}
+
 /// The PCR bank that measurements extend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -8,7 +8,8 @@ use ima::{HashAlgo, PcrIndex, Template};
 
 use super::check::{InvalidConfig, Problems, settings, source};
 use super::modes::{
-    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, ViolationMode,
+    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, VerityMode,
+    ViolationMode,
 };
 use super::options::Options;
 use super::policy_choice::PolicyChoice;
@@ -78,6 +79,8 @@ pub struct MountConfig {
     pub audit_format: AuditFormat,
     /// Which opens for reading count as mappings.
     pub mmap_check: MmapCheck,
+    /// Where fs-verity digests come from.
+    pub verity: VerityMode,
     /// Whether others may change the source.
     pub cache: CacheMode,
     /// How the control directory appears.
@@ -175,6 +178,7 @@ fn complete(
         audit: Some(options.audit).filter(|sinks| !sinks.is_empty()),
         audit_format: options.audit_format.unwrap_or_default(),
         mmap_check: options.mmap_check.unwrap_or_default(),
+        verity: options.verity.unwrap_or_default(),
         cache: options.cache.unwrap_or_default(),
         control: options.control.unwrap_or_default(),
         passthrough: options.passthrough.unwrap_or_default(),

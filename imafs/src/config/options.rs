@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::list::one_or_many;
 use super::modes::{
-    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, ViolationMode,
+    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, VerityMode,
+    ViolationMode,
 };
 use super::policy_choice::is_policy_name;
 use super::values::{AuditTarget, ByteSize, HashName, NsId, Pcr, TemplateName};
@@ -107,6 +108,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mmap_check: Option<MmapCheck>,
 
+    /// Where digests for digest_type=verity come from [default: computed]
+    #[arg(long, value_name = "FROM")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verity: Option<VerityMode>,
+
     /// Whether others may change the source meanwhile [default: exclusive]
     #[arg(long, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +199,7 @@ impl Options {
             audit: list_over(self.audit, under.audit),
             audit_format: self.audit_format.or(under.audit_format),
             mmap_check: self.mmap_check.or(under.mmap_check),
+            verity: self.verity.or(under.verity),
             cache: self.cache.or(under.cache),
             control: self.control.or(under.control),
             passthrough: self.passthrough.or(under.passthrough),

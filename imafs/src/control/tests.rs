@@ -4,6 +4,7 @@ use super::*;
 
 use std::sync::Arc;
 
+use appraise::VerityDigests;
 use audit::Audit;
 use ima::{Digest, Event, PcrIndex, Template};
 use keyring::Keyring;
@@ -27,6 +28,7 @@ fn control(access: Access) -> Control {
         template,
         pcr: PcrIndex::DEFAULT,
         mmap_check: MmapCheck::Elf,
+        verity: VerityDigests::Computed,
         violations: ViolationRule::Once,
         on_measure_failure: OnMeasureFailure::Deny,
         path_prefix: Vec::new(),

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use appraise::VerityDigests;
 use audit::{Audit, Sink};
 use keyring::{Added, Blacklist, Certificate, Keyring};
 use measure::{List, ListOptions, NoBank, PcrBank, SoftBank};
@@ -12,7 +13,8 @@ use monitor::{BackingFacts, Layer, Monitor};
 use policy::{DEFAULT_SHIPPED, ParseOptions, Policy, PolicyError};
 
 use crate::config::{
-    AppraiseMode, AuditFormat, AuditTarget, BankKind, MmapCheck, MountConfig, PolicyChoice, ViolationMode,
+    AppraiseMode, AuditFormat, AuditTarget, BankKind, MmapCheck, MountConfig, PolicyChoice, VerityMode,
+    ViolationMode,
 };
 use crate::failure::{Failure, chain};
 
@@ -80,6 +82,10 @@ impl Parts {
                 MmapCheck::Elf => monitor::MmapCheck::Elf,
                 MmapCheck::All => monitor::MmapCheck::All,
                 MmapCheck::Off => monitor::MmapCheck::Off,
+            },
+            verity: match config.verity {
+                VerityMode::Computed => VerityDigests::Computed,
+                VerityMode::Backing => VerityDigests::Backing,
             },
             violations: match config.violations {
                 ViolationMode::Once => monitor::ViolationRule::Once,

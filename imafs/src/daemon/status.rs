@@ -87,6 +87,7 @@ impl StatusSource {
             "hash": options.hash.name(),
             "keys": ids,
             "mmap-check": self.config.mmap_check,
+            "verity": self.config.verity,
             "violation-mode": self.config.violations,
             "denials": self.monitor.denials(),
         }))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use appraise::VerityDigests;
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
 use imafs::fs::{Backing, CacheMode, ControlTree, Filesystem, FsOptions};
@@ -143,6 +144,7 @@ pub fn monitor(policy: &str) -> (Arc<Monitor>, Arc<List>) {
         template,
         pcr: PcrIndex::default(),
         mmap_check: MmapCheck::Elf,
+        verity: VerityDigests::Computed,
         violations: ViolationRule::Once,
         on_measure_failure: OnMeasureFailure::Deny,
         path_prefix: Vec::new(),

@@ -4,6 +4,8 @@
 //! the entries and violations it added; for audit records, list entries and tree lines a piece of each line, in
 //! order. `docs/differences.md` is written from this list; a test says how when it is behind.
 
+mod verity;
+
 use crate::golden::compare::Part;
 
 /// One way in which imafs differs.
@@ -135,6 +137,15 @@ pub const ALL: &[Difference] = &[
                 60,
                 &["cause=signed-file-immutable comm=\"op\" name=\"/t/wr2-1001\""],
             ),
+            audit("verity-appraise", 53, 53, &["cause=signed-file-immutable comm=\"op\" name=\"/t/v-good\""]),
+            audit("verity-appraise", 54, 54, &["cause=signed-file-immutable comm=\"op\" name=\"/t/n-good\""]),
+            audit(
+                "verity-appraise",
+                55,
+                55,
+                &["cause=signed-file-immutable comm=\"op\" name=\"/t/a-overhash\""],
+            ),
+            audit("verity-appraise", 70, 70, &["cause=signed-file-immutable comm=\"op\" name=\"/t/new2\""]),
         ],
     },
     Difference {
@@ -296,51 +307,5 @@ pub const ALL: &[Difference] = &[
             check("policy-syntax", 134, 134, &["taken"]),
         ],
     },
-    Difference {
-        name: "fs-verity digests are not measured",
-        reason: "`digest_type=verity` in a measure rule has no effect yet: the file's own hash is recorded, \
-                 also for files without fs-verity, which the kernel refuses to measure. fs-verity cannot be \
-                 switched on through the mount. The kernel that these tests run on has no fs-verity at all, \
-                 so the recording's files are plain ones here, and can be written.",
-        places: &[
-            before("verity-measure", 1, 9, &["EOPNOTSUPP +0 +0"]),
-            ops("verity-measure", 4, 4, &["ok 6 +1 +0"]),
-            audit("verity-measure", 4, 5, &[]),
-            ops("verity-measure", 12, 12, &["ok 6 +1 +0"]),
-            audit("verity-measure", 12, 12, &[]),
-            ops("verity-measure", 14, 14, &["ok 6 +1 +0"]),
-            audit("verity-measure", 14, 14, &[]),
-            ops("verity-measure", 16, 18, &["exit 7 +1 +0", "ok +0 +0", "ok 1 +0 +0"]),
-            audit("verity-measure", 16, 16, &[]),
-            ops("verity-measure", 21, 24, &["ok 5 +1 +0", "ENOTTY +0 +0", "ok 5 +0 +0", "ENOTTY +0 +0"]),
-            audit("verity-measure", 21, 22, &[]),
-            list(
-                "verity-measure",
-                2,
-                6,
-                &[
-                    "ima-ngv2 ima:sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /t/empty",
-                    "ima-ngv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/small",
-                    "ima-ngv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/plain",
-                    "ima-ngv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/sha512",
-                    "ima-ngv2 ima:sha256:b2bc7d3f8b652d2ec96865b68ad8f80e22cca174abe1aed7889e242a747d590f /t/large",
-                    "ima-ngv2 ima:sha512:d5de39a40c23a60d7a5973001bf501763c445320c66ad21e1b7ab5d0f4d5d1bd",
-                ],
-            ),
-            list(
-                "verity-measure",
-                9,
-                12,
-                &[
-                    "ima-sigv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/v1002",
-                    "ima-sigv2 ima:sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/p1002",
-                    "ima-ng sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/v1003",
-                    "ima-ng sha256:4c47b3e816fbe7d40cef9f665ba8f0be1ae68b5e8e7ed70f5b6bab7f70528e8f /t/p1003",
-                    "ima-ngv2 ima:sha256:8cf824261beb3c2b5d93ec6429ebb55095b67ecf4c5d18d11b529621ae43f629 /t/prog",
-                    "ima-ngv2 ima:sha256:8cf824261beb3c2b5d93ec6429ebb55095b67ecf4c5d18d11b529621ae43f629 /t/plainprog",
-                    "ima-ngv2 ima:sha256:d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa /t/small",
-                ],
-            ),
-        ],
-    },
+    verity::VERITY,
 ];

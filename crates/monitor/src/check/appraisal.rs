@@ -2,7 +2,7 @@
 //!
 //! `spec/ima-appraisal.md`; `ima_appraise_measurement` in security/integrity/ima/ima_appraise.c.
 
-use appraise::{Status, StoredLabel, judge, write_label};
+use appraise::{Cause, Status, StoredLabel, judge, write_label};
 use audit::RecordType;
 use ima::{Digest, LabelType};
 use policy::{Actions, Decision, RuleFlags};
@@ -28,6 +28,8 @@ impl Check<'_> {
             digest: &evidence.digest,
             size: evidence.size,
             new,
+            unverifiable: decision.flags.contains(RuleFlags::FAIL_UNVERIFIABLE)
+                && self.monitor.options.backing.is_unverifiable(),
         };
         let verdict = judge(&subject, required, &judged.layer.ring);
         if let Some(cause) = verdict.cause {
@@ -35,7 +37,8 @@ impl Check<'_> {
                 Event::new(RecordType::IntegrityData, "appraise_data", cause.as_str()).res(verdict.res);
             self.record(&event.digest(evidence.digest).of(judged.layer, decision));
         }
-        let fixed = !verdict.status.allows() && self.fix(judged, evidence);
+        let fixable = verdict.cause.is_some_and(|cause| cause != Cause::UnverifiableSignature);
+        let fixed = fixable && self.fix(judged, evidence);
         let status = if fixed { Status::Pass } else { verdict.status };
         state.with(|inner| {
             let current = evidence.moment == inner.moment();
@@ -45,8 +48,10 @@ impl Check<'_> {
             let remember = current && !fixed && verdict.cause.is_none();
             inner.set_status(judged.index, class, required, status, remember);
         });
-        if !status.allows() {
-            return self.refused(verdict.cause.map_or("failed", appraise::Cause::as_str));
+        // What is appraised of such an open can only be an fs-verity digest; all else has been let through before.
+        let permitted = self.plan.access.is_direct() && decision.flags.contains(RuleFlags::PERMIT_DIRECTIO);
+        if !status.allows() && !permitted {
+            return self.refused(verdict.cause.map_or("failed", Cause::as_str));
         }
         self.nobody_writes_it(judged, evidence)?;
         self.algorithm_allowed(judged, evidence)
@@ -89,7 +94,8 @@ impl Check<'_> {
         self.refused("denied-hash-algorithm")
     }
 
-    /// Fix mode: writes the hash label that is missing or wrong. A signature is never replaced.
+    /// Fix mode: writes the hash label that is missing or wrong. A signature of the content is never replaced; one of
+    /// its fs-verity digest is, by that digest, which no rule will take: so does the kernel.
     fn fix(&self, judged: &Judged<'_>, evidence: &Evidence) -> bool {
         if self.monitor.options.mode != Mode::Fix || !self.monitor.keeps_labels(judged.index) {
             return false;
@@ -130,7 +136,7 @@ impl Check<'_> {
             return Ok(());
         }
         let cause = "signed-file-immutable";
-        let digest = self.evidence.get().map(|evidence| evidence.digest);
+        let digest = self.evidence.digest();
         let event = Event::new(RecordType::IntegrityData, "appraise_data", cause).maybe_digest(digest);
         self.record(&event.of(judged.layer, judged.decision));
         self.refused(cause)

@@ -1,68 +1,106 @@
 //! Label and digest of the content this access is about: gathered once, from memory where that stands.
 
+use std::cell::OnceCell;
+
 use appraise::{ContentVersion, collect};
-use ima::{Digest, HashAlgo, LabelType};
+use ima::{Digest, DigestKind, HashAlgo, LabelType};
 
 use super::Check;
-use crate::evidence::{Evidence, gather};
+use crate::evidence::{Evidence, EvidenceError, Wanted, gather};
 use crate::state::Inner;
 
+/// What was gathered for one access, of each kind.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    content: OnceCell<Evidence>,
+    verity: OnceCell<Evidence>,
+    /// The version that was looked at first. Had the file moved before the second look, neither vouches for it whole.
+    pub version: OnceCell<ContentVersion>,
+}
+
+impl Gathered {
+    fn of(&self, kind: DigestKind) -> &OnceCell<Evidence> {
+        match kind {
+            DigestKind::Ima => &self.content,
+            DigestKind::Verity => &self.verity,
+        }
+    }
+
+    /// The digest for a record that is about no kind in particular.
+    pub fn digest(&self) -> Option<Digest> {
+        self.content.get().or_else(|| self.verity.get()).map(|evidence| evidence.digest)
+    }
+}
+
 impl Check<'_> {
-    /// Label and digest of this access, gathered once.
-    pub(super) fn evidence(&self) -> Result<&Evidence, std::io::Error> {
-        if let Some(evidence) = self.evidence.get() {
+    /// Label and digest of this kind of this access, gathered once.
+    ///
+    /// With `O_DIRECT` the kernel does not read the content; an fs-verity digest it has anyway.
+    pub(super) fn evidence(&self, kind: DigestKind) -> Result<&Evidence, EvidenceError> {
+        let place = self.evidence.of(kind);
+        if let Some(evidence) = place.get() {
             return Ok(evidence);
         }
         let options = &self.monitor.options;
         let object = self.plan.object.as_ref();
-        let evidence = if self.plan.access.is_direct() {
-            Evidence::of_direct_io(object, self.plan.facts.version, options.hash)?
+        let evidence = if self.plan.access.is_direct() && kind == DigestKind::Ima {
+            Evidence::of_direct_io(object, self.plan.facts.version, options.hash)
+                .map_err(EvidenceError::Unreachable)?
         } else {
             let remembered = |version: &ContentVersion, label: Option<&[u8]>, algo| {
                 object.state().with(|inner| {
-                    let stands = self.stands(inner, version, label);
-                    inner.collected.filter(|collected| stands && collected.digest.algo() == algo)
+                    let stands = self.stands(inner, kind, version, label);
+                    inner.collected.of(kind).filter(|collected| stands && collected.digest.algo() == algo)
                 })
             };
-            let mut evidence = gather(object, options.hash, remembered).map_err(std::io::Error::other)?;
+            let wanted = Wanted { kind, default: options.hash, verity: options.verity };
+            let mut evidence = gather(object, wanted, remembered)?;
             if let Some(collected) = evidence.collected.as_mut().filter(|_| self.left.writers) {
                 collected.stable = false;
             }
             self.adopt(&evidence);
             evidence
         };
-        Ok(self.evidence.get_or_init(|| evidence))
+        self.evidence.version.get_or_init(|| evidence.version);
+        Ok(place.get_or_init(|| evidence))
     }
 
     /// Whether the remembered digest may stand for this version of the content under this label.
-    fn stands(&self, inner: &Inner, version: &ContentVersion, label: Option<&[u8]>) -> bool {
+    fn stands(
+        &self,
+        inner: &Inner,
+        kind: DigestKind,
+        version: &ContentVersion,
+        label: Option<&[u8]>,
+    ) -> bool {
         let signed = label.and_then(ima::label_type).is_some_and(is_signature);
         let strict = self.strict.get() || signed;
         if !self.left.writers {
-            return inner.stands(version, self.plan.writers_before, strict);
+            return inner.stands(kind, version, self.plan.writers_before, strict);
         }
         // A mapping is a writer; one whose file will be labelled anew is treated as such.
-        inner.relabel && inner.stands(version, 1, strict)
+        inner.relabel && inner.stands(kind, version, 1, strict)
     }
 
     /// The content's digest by the algorithm that a rule lists digests of.
-    pub(super) fn digest_by(&self, algo: HashAlgo) -> Result<Digest, std::io::Error> {
-        let evidence = self.evidence()?;
+    pub(super) fn digest_by(&self, algo: HashAlgo) -> Result<Digest, EvidenceError> {
+        let evidence = self.evidence(DigestKind::Ima)?;
         if evidence.digest.algo() == algo && evidence.collected.is_some() {
             return Ok(evidence.digest);
         }
-        let collected = collect(self.plan.object.read_fd()?, algo).map_err(std::io::Error::other)?;
-        Ok(collected.digest)
+        let content = self.plan.object.read_fd().map_err(EvidenceError::Unreachable)?;
+        Ok(collect(content, algo).map_err(EvidenceError::Collect)?.digest)
     }
 
     /// Puts newly collected evidence into the inode's record; what was remembered anyway stays as it is.
     fn adopt(&self, evidence: &Evidence) {
         let Some(collected) = evidence.collected else { return };
         self.plan.object.state().with(|inner| {
-            let stands = self.stands(inner, &collected.version, evidence.label_bytes())
-                && inner.collected.is_some_and(|old| old.digest == collected.digest);
+            let kind = evidence.kind;
+            let stands = self.stands(inner, kind, &collected.version, evidence.label_bytes())
+                && inner.collected.of(kind).is_some_and(|old| old.digest == collected.digest);
             if !stands {
-                inner.adopt(collected);
+                inner.adopt(kind, collected);
             }
         });
     }

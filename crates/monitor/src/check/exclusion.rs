@@ -54,7 +54,7 @@ impl Check<'_> {
             state.with(|inner| inner.served_signed = None);
             return Ok(());
         }
-        let collected = state.with(|inner| inner.collected);
+        let collected = state.with(|inner| inner.collected.any());
         let cause = "signed-file-immutable";
         let event = Event::new(RecordType::IntegrityData, "appraise_data", cause).by_rule(self.monitor, rule);
         self.record(&event.maybe_digest(collected.map(|collected| collected.digest)));
@@ -68,7 +68,7 @@ impl Check<'_> {
             return Ok(());
         }
         let cause = "open_for_execution";
-        let collected = self.plan.object.state().with(|inner| inner.collected);
+        let collected = self.plan.object.state().with(|inner| inner.collected.any());
         let event = Event::new(RecordType::IntegrityData, "appraise_data", cause);
         self.record(&event.maybe_digest(collected.map(|collected| collected.digest)));
         Err(Denial::busy(cause))

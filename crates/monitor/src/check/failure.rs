@@ -8,6 +8,7 @@ use policy::Actions;
 
 use super::{Check, Judged};
 use crate::denial::Denial;
+use crate::evidence::EvidenceError;
 use crate::options::{Mode, OnMeasureFailure};
 use crate::records::Event;
 
@@ -28,25 +29,32 @@ impl Check<'_> {
     pub(super) fn collection_failed(
         &self,
         judged: &Judged<'_>,
-        error: &std::io::Error,
+        actions: Actions,
+        error: &EvidenceError,
     ) -> Result<(), Denial> {
-        let denial = self.uncollected(Some(judged), error);
-        let actions = judged.decision.actions;
+        let direct = self.plan.access.is_direct();
+        let cause = if direct { "failed(directio)" } else { error.cause() };
+        let denial = self.uncollected(Some(judged), cause, error);
         if actions.contains(Actions::APPRAISE) && self.monitor.options.mode == Mode::Enforce {
             return Err(denial);
         }
         if actions.contains(Actions::MEASURE) { self.tolerated(denial) } else { Ok(()) }
     }
 
-    pub(super) fn uncollected(&self, judged: Option<&Judged<'_>>, error: &std::io::Error) -> Denial {
+    pub(super) fn uncollected(
+        &self,
+        judged: Option<&Judged<'_>>,
+        cause: &'static str,
+        error: &dyn std::error::Error,
+    ) -> Denial {
         tracing::warn!(path = %self.name().escape_ascii(), %error, "cannot collect");
-        let event = Event::new(RecordType::IntegrityData, "collect_data", "failed").by_last_name();
+        let event = Event::new(RecordType::IntegrityData, "collect_data", cause).by_last_name();
         let event = match judged {
             Some(judged) => event.of(judged.layer, judged.decision),
             None => event,
         };
         self.record(&event);
-        Denial::open("failed")
+        Denial::open(cause)
     }
 
     pub(super) fn undecided(&self, error: &policy::Undecided) -> Denial {

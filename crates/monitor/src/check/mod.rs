@@ -19,6 +19,7 @@ use policy::{Actions, Decision, Func, RuleFlags};
 
 use crate::attributes::Attributes;
 use crate::denial::Denial;
+use crate::digests::by_kind;
 use crate::evidence::Evidence;
 use crate::kind::Kind;
 use crate::monitor::{Monitor, is_strict, note_served};
@@ -26,6 +27,7 @@ use crate::options::Layer;
 use crate::plan::{Hooks, Plan};
 use crate::records::{self, Event};
 use crate::violation;
+use content::Gathered;
 pub(crate) use exclusion::{Left, Waits};
 
 /// One access being checked.
@@ -37,7 +39,7 @@ pub(crate) struct Check<'a> {
     /// Whether any hook wants the content itself looked at, whatever is remembered of it; until the hooks are known
     /// one may.
     strict: Cell<bool>,
-    evidence: OnceCell<Evidence>,
+    evidence: Gathered,
     /// The label that fix mode has written since the evidence was gathered; later hooks judge by it.
     fixed: OnceCell<StoredLabel>,
     name: OnceCell<Vec<u8>>,
@@ -52,7 +54,7 @@ struct Judged<'a> {
 
 impl<'a> Check<'a> {
     pub fn new(monitor: &'a Monitor, plan: &'a Plan, left: Left) -> Self {
-        let (strict, evidence, fixed) = (Cell::new(true), OnceCell::new(), OnceCell::new());
+        let (strict, evidence, fixed) = (Cell::new(true), Gathered::default(), OnceCell::new());
         Self { monitor, plan, left, strict, evidence, fixed, name: OnceCell::new() }
     }
 
@@ -78,7 +80,7 @@ impl<'a> Check<'a> {
             }
         });
         self.monitor.note_interpreter(self.plan, kind.as_ref());
-        Ok(self.evidence.get().map_or(self.plan.facts.version, |evidence| evidence.version))
+        Ok(self.evidence.version.get().copied().unwrap_or(self.plan.facts.version))
     }
 
     /// Notes what the hooks say of the whole access, before the first of them acts.
@@ -116,7 +118,7 @@ impl<'a> Check<'a> {
         }
         let started = SystemTime::now();
         let found = object.read_fd().and_then(|fd| Ok(Kind::of(fd)?));
-        let kind = found.map_err(|error| self.uncollected(None, &error))?;
+        let kind = found.map_err(|error| self.uncollected(None, "failed", &error))?;
         // As with digests: remembered only where another change is sure to give another version.
         if writers == 0 && version.is_settled_at(started) {
             object.state().with(|inner| inner.kind = Some((version, kind.clone())));
@@ -129,7 +131,8 @@ impl<'a> Check<'a> {
         match self.monitor.hooks(self.plan, mapped, None) {
             Ok(hooks) => Ok(hooks),
             Err(policy::Undecided::Digest(algo)) => {
-                let digest = self.digest_by(algo).map_err(|error| self.uncollected(None, &error))?;
+                let digest =
+                    self.digest_by(algo).map_err(|error| self.uncollected(None, error.cause(), &error))?;
                 self.monitor.hooks(self.plan, mapped, Some(&digest)).map_err(|error| self.undecided(&error))
             }
             Err(error) => Err(self.undecided(&error)),
@@ -161,22 +164,26 @@ impl<'a> Check<'a> {
         if actions.contains(Actions::HASH) && self.monitor.keeps_labels(judged.index) {
             self.note_hash_rule();
         }
-        let left = if actions.intersects(Actions::MEASURE | Actions::APPRAISE | Actions::AUDIT) {
-            let evidence = self.evidence().map_err(|error| self.collection_failed(judged, &error));
-            match evidence {
-                Ok(evidence) => self.act(judged, evidence),
-                Err(outcome) => outcome,
+        let mut outcome = Ok(());
+        for (kind, mut actions) in by_kind(decision) {
+            if outcome.is_err() {
+                // It is denied already; what is left is to tell of it.
+                actions &= Actions::AUDIT;
             }
-        } else {
-            Ok(())
-        };
-        left?;
+            if !actions.is_empty() {
+                let acted = match self.evidence(kind) {
+                    Ok(evidence) => self.act(judged, actions, evidence),
+                    Err(error) => self.collection_failed(judged, actions, &error),
+                };
+                outcome = outcome.and(acted);
+            }
+        }
+        outcome?;
         self.immutable(judged)
     }
 
-    /// Measures, appraises and audits, in the kernel's order; the answer comes last.
-    fn act(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
-        let actions = judged.decision.actions;
+    /// Measures, appraises and audits by one kind of digest, in the kernel's order; the answer comes last.
+    fn act(&self, judged: &Judged<'_>, actions: Actions, evidence: &Evidence) -> Result<(), Denial> {
         let direct = evidence.collected.is_none();
         if direct {
             let event =
@@ -186,12 +193,15 @@ impl<'a> Check<'a> {
         if actions.contains(Actions::MEASURE) {
             self.measure(judged, evidence)?;
         }
-        let mut outcome = Ok(());
-        if judged.decision.flags.contains(RuleFlags::DENY) {
-            outcome = self.denied_by_rule(judged, evidence);
-        } else if actions.contains(Actions::APPRAISE) {
-            outcome = if direct { self.direct_io(judged) } else { self.appraise(judged, evidence) };
-        }
+        let outcome = if !actions.contains(Actions::APPRAISE) {
+            Ok(())
+        } else if judged.decision.flags.contains(RuleFlags::DENY) {
+            self.denied_by_rule(judged, evidence)
+        } else if direct {
+            self.direct_io(judged)
+        } else {
+            self.appraise(judged, evidence)
+        };
         if actions.contains(Actions::AUDIT) && !direct {
             self.audit_rule(judged, evidence);
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use appraise::VerityDigests;
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
 use keyring::{Added, Blacklist, Certificate, Keyring};
@@ -77,11 +78,17 @@ pub struct Setting {
     pub mode: Mode,
     pub violations: ViolationRule,
     pub mmap_check: MmapCheck,
+    pub verity: VerityDigests,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { mode: Mode::Enforce, violations: ViolationRule::Once, mmap_check: MmapCheck::Elf }
+        Self {
+            mode: Mode::Enforce,
+            violations: ViolationRule::Once,
+            mmap_check: MmapCheck::Elf,
+            verity: VerityDigests::Computed,
+        }
     }
 }
 
@@ -133,6 +140,7 @@ impl Bench {
             template: Template::named("ima-sig").unwrap(),
             pcr: PcrIndex::default(),
             mmap_check: setting.mmap_check,
+            verity: setting.verity,
             violations: setting.violations,
             on_measure_failure: OnMeasureFailure::Deny,
             path_prefix: Vec::new(),
