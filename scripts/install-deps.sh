@@ -14,9 +14,13 @@ fio
 fsverity
 git
 ima-evm-utils
+libtss2-dev
+libtss2-tcti-device0
+libtss2-tcti-swtpm0
 make
 mmdebstrap
 openssl
+pkg-config
 python3
 python3-cryptography
 python3-gpg
@@ -26,6 +30,9 @@ python3-packaging
 python3-venv
 python3-yaml
 sqlite3
+swtpm
+swtpm-tools
+tpm2-tools
 util-linux
 '
 

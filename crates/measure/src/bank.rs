@@ -40,6 +40,13 @@ pub enum BankError {
     /// There is no such register.
     #[error("there is no PCR {0}")]
     NoSuchPcr(PcrIndex),
+    /// The registers are as a restart of the device leaves them: nothing that was extended is in them any more.
+    /// The list answers by extending all its entries again.
+    #[error("the TPM was restarted")]
+    Reset,
+    /// The register does not hold what was extended: somebody else has extended or reset it.
+    #[error("PCR {0} was changed by somebody else")]
+    Foreign(PcrIndex),
     /// The device refused or cannot be reached.
     #[error("the TPM failed with code {code:#x}")]
     Device {
@@ -52,11 +59,14 @@ pub enum BankError {
 }
 
 impl BankError {
-    /// The number for the kernel's cause `TPM_error(n)`; -22 (`EINVAL`) where no device was asked.
+    /// The number for the kernel's cause `TPM_error(n)`; an errno where it is not the device that refused: -22
+    /// (`EINVAL`) where none was asked, -116 (`ESTALE`) after a restart, -74 (`EBADMSG`) for a foreign value.
     #[must_use]
     pub fn code(&self) -> i32 {
         match self {
             BankError::WrongDigests | BankError::NoSuchPcr(_) => -22,
+            BankError::Reset => -116,
+            BankError::Foreign(_) => -74,
             BankError::Device { code, .. } => *code,
         }
     }

@@ -5,7 +5,8 @@
 //! journal or PCR step fails stays in the list, as in the kernel; unlike the kernel's it is not forgotten:
 //! every later call first completes the steps that are due, oldest first, and fails while it cannot. So the
 //! list always replays to the PCR once the bank works again, and no file is served on the strength of an
-//! entry that is in the list alone, also not as a duplicate of it.
+//! entry that is in the list alone, also not as a duplicate of it. A bank that was restarted is extended with the
+//! whole list again, before anything new.
 //!
 //! Lock order: `order`, then `seen`, then the store's own. Device and journal are spoken to under `order`
 //! alone; a duplicate of a completed entry never takes it.
@@ -21,7 +22,10 @@ use parking_lot::Mutex;
 use crate::options::{Added, Checkpoint, Journal, ListOptions};
 use crate::seen::Seen;
 use crate::store::{Snapshot, Store};
-use crate::{MeasureError, PcrBank, boot};
+use crate::{BankError, MeasureError, PcrBank, boot};
+
+/// How many restarts of its bank one call sits out; a later call goes on where it left off.
+const MAX_RESTARTS: u32 = 3;
 
 /// See the module's text.
 pub struct List {
@@ -151,7 +155,28 @@ impl List {
 
     /// The journal and the PCR, for every entry that still lacks one of them. `last` is what the last entry
     /// of the list extends the banks with, where the caller has computed it.
-    fn complete(&self, progress: &mut Progress, mut last: Option<Vec<Digest>>) -> Result<(), MeasureError> {
+    ///
+    /// A bank that was restarted has lost everything, and gets everything again.
+    fn complete(&self, progress: &mut Progress, last: Option<Vec<Digest>>) -> Result<(), MeasureError> {
+        let mut outcome = self.complete_once(progress, last);
+        for restart in 0.. {
+            if !matches!(&outcome, Err(MeasureError::Extend { source: BankError::Reset, .. })) {
+                break;
+            }
+            self.extended.store(0, Ordering::Release);
+            if restart == MAX_RESTARTS {
+                break;
+            }
+            outcome = self.complete_once(progress, None);
+        }
+        outcome
+    }
+
+    fn complete_once(
+        &self,
+        progress: &mut Progress,
+        mut last: Option<Vec<Digest>>,
+    ) -> Result<(), MeasureError> {
         let snapshot = self.store.snapshot();
         let begin = self.extended.load(Ordering::Acquire);
         for (index, entry) in snapshot.entries_from(begin).enumerate().map(|(n, entry)| (begin + n, entry)) {

@@ -9,13 +9,16 @@
 #![deny(clippy::multiple_unsafe_ops_per_block, unsafe_op_in_unsafe_fn)]
 
 pub mod backing_id;
+pub mod child;
 pub mod credentials;
 pub mod descriptor;
+pub mod environment;
 pub mod handle;
 pub mod inode_flags;
 pub mod lease;
 pub mod mapping;
 pub mod mount_attr;
+pub mod network;
 pub mod superblock;
 pub mod truncate;
 pub mod verity;

@@ -1,0 +1,244 @@
+//! The bank of a list that has its registers of a TPM to itself.
+//!
+//! What each register holds is known here, so an extend of which nobody knows whether it happened is found out by
+//! reading. The TPM may also be restarted, or extended by others, without this side noticing: commands come over
+//! connections of their own. So before an extend that does not follow the last answer at once the registers are read
+//! and compared. Registers that are as a restart leaves them are told to the list, which extends all it has again
+//! ([`BankError::Reset`]); any other difference is told as it is, and nothing is extended then.
+//!
+//! Two locks, `known` and `seen`, never held together; `known` is held while the TPM extends, `seen` never.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ima::{Digest, HashAlgo, PcrIndex, Pcrs};
+use measure::{BankError, PcrBank};
+use parking_lot::Mutex;
+
+use crate::{Tpm, TpmError};
+
+/// A TPM cannot be restarted between two commands that follow each other this closely.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
+/// How long a value that was read may be shown again. Whoever may read registers cannot keep the TPM busy with it.
+const SHOWN: Duration = Duration::from_millis(200);
+
+/// How often an extend of one call is sent.
+const ATTEMPTS: u32 = 3;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct TpmBank {
+    tpm: Tpm,
+    known: Mutex<Known>,
+    seen: Mutex<BTreeMap<PcrIndex, Seen>>,
+}
+
+/// A register as it was read.
+#[derive(Debug, Clone)]
+struct Seen {
+    asked: Instant,
+    values: Option<Vec<Digest>>,
+}
+
+/// What is known of the registers that the list has extended.
+#[derive(Debug, Default)]
+struct Known {
+    values: BTreeMap<PcrIndex, Vec<Digest>>,
+    /// When the TPM last answered as expected.
+    answered: Option<Instant>,
+    /// An extend that was sent and not answered.
+    doubt: Option<Extend>,
+    /// One that was in doubt and has happened; whoever asks for it again has it.
+    happened: Option<Extend>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Extend {
+    pcr: PcrIndex,
+    digests: Vec<Digest>,
+}
+
+/// What a register read says beside what it should hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    AsKnown,
+    Happened,
+    Reset,
+    Other,
+}
+
+impl TpmBank {
+    /// The bank on this TPM.
+    #[must_use]
+    pub fn new(tpm: Tpm) -> Self {
+        Self { tpm, known: Mutex::default(), seen: Mutex::default() }
+    }
+
+    /// Makes sure that nobody has extended this register since the TPM was started: a list that begins now could
+    /// never be shown to replay to it.
+    ///
+    /// # Errors
+    /// [`TpmError::InUse`], else as [`Tpm::read`].
+    pub fn begin(&self, pcr: PcrIndex) -> Result<(), TpmError> {
+        let values = self.tpm.read(pcr)?.unwrap_or_default();
+        if values.iter().all(|value| *value == at_restart(pcr, value.algo())) {
+            Ok(())
+        } else {
+            Err(TpmError::InUse(pcr))
+        }
+    }
+
+    /// The TPM.
+    #[must_use]
+    pub fn tpm(&self) -> &Tpm {
+        &self.tpm
+    }
+
+    fn extend_known(&self, known: &mut Known, extend: &Extend) -> Result<(), BankError> {
+        let mut attempt = 1;
+        loop {
+            if known.doubt.is_some() || known.answered.is_none_or(|at| at.elapsed() > AT_ONCE) {
+                self.compare(known)?;
+            }
+            if known.happened.take_if(|happened| happened == extend).is_some() {
+                return Ok(());
+            }
+            let before = match known.values.get(&extend.pcr) {
+                Some(values) => values.clone(),
+                None => self.tpm.read(extend.pcr)?.ok_or(BankError::NoSuchPcr(extend.pcr))?,
+            };
+            known.values.insert(extend.pcr, before);
+            match self.tpm.extend(extend.pcr, &extend.digests) {
+                Ok(()) => {
+                    known.apply(extend);
+                    return Ok(());
+                }
+                Err(error) if error.is_in_doubt() => {
+                    known.doubt = Some(extend.clone());
+                    if attempt == ATTEMPTS {
+                        return Err(error.into());
+                    }
+                }
+                Err(error) => {
+                    known.answered = None;
+                    return Err(error.into());
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Reads the registers and settles what was in doubt.
+    fn compare(&self, known: &mut Known) -> Result<(), BankError> {
+        known.answered = None;
+        let mut found = Vec::with_capacity(known.values.len());
+        for (pcr, values) in &known.values {
+            let read = self.tpm.read(*pcr)?.ok_or(BankError::NoSuchPcr(*pcr))?;
+            found.push((*pcr, known.judge(*pcr, values, &read)));
+        }
+        if let Some((pcr, _)) = found.iter().find(|(_, found)| *found == Found::Other) {
+            return Err(BankError::Foreign(*pcr));
+        }
+        if let Some((pcr, _)) = found.iter().find(|(_, found)| *found == Found::Reset) {
+            // A restart resets them all; one that is not as it leaves them was reset, or extended, by somebody.
+            let survived = |pcr: &PcrIndex| {
+                let values = known.values.get(pcr).into_iter().flatten();
+                values.clone().any(|value| *value != at_restart(*pcr, value.algo()))
+            };
+            if found.iter().any(|(pcr, found)| *found == Found::AsKnown && survived(pcr)) {
+                return Err(BankError::Foreign(*pcr));
+            }
+            tracing::warn!("the TPM at {} was restarted: extending the whole list again", self.tpm.place());
+            *known = Known::default();
+            return Err(BankError::Reset);
+        }
+        if let Some(doubt) = known.doubt.take()
+            && found.contains(&(doubt.pcr, Found::Happened))
+        {
+            known.apply(&doubt);
+            known.happened = Some(doubt);
+        }
+        known.answered = Some(Instant::now());
+        Ok(())
+    }
+
+    fn read_all(&self, pcr: PcrIndex) -> Result<Option<Vec<Digest>>, TpmError> {
+        let seen = self.seen.lock().get(&pcr).cloned();
+        if let Some(seen) = seen.filter(|seen| seen.asked.elapsed() < SHOWN) {
+            return Ok(seen.values);
+        }
+        let asked = Instant::now();
+        let values = self.tpm.read(pcr)?;
+        self.seen.lock().insert(pcr, Seen { asked, values: values.clone() });
+        Ok(values)
+    }
+}
+
+impl Known {
+    fn apply(&mut self, extend: &Extend) {
+        if let Some(values) = self.values.get_mut(&extend.pcr) {
+            *values = after(values, &extend.digests);
+        }
+        self.doubt = None;
+        self.answered = Some(Instant::now());
+    }
+
+    fn judge(&self, pcr: PcrIndex, values: &[Digest], read: &[Digest]) -> Found {
+        let doubt = self.doubt.as_ref().filter(|doubt| doubt.pcr == pcr);
+        if read == values {
+            Found::AsKnown
+        } else if doubt.is_some_and(|doubt| read == after(values, &doubt.digests)) {
+            Found::Happened
+        } else if read.iter().all(|value| *value == at_restart(pcr, value.algo())) {
+            Found::Reset
+        } else {
+            Found::Other
+        }
+    }
+}
+
+/// What registers hold after an extend.
+pub(crate) fn after(values: &[Digest], digests: &[Digest]) -> Vec<Digest> {
+    let pairs = values.iter().zip(digests);
+    pairs.filter_map(|(value, digest)| extended(value, digest)).collect()
+}
+
+/// `None` cannot happen: banks are computable, and each is extended by a digest of its own algorithm.
+fn extended(value: &Digest, digest: &Digest) -> Option<Digest> {
+    let mut bank = Pcrs::new(value.algo()).ok()?;
+    bank.set(PcrIndex::DEFAULT, *value).ok()?;
+    bank.extend(PcrIndex::DEFAULT, digest).ok()
+}
+
+/// What a register holds after `TPM2_Startup(CLEAR)`: ones for 17 to 22, which only a dynamic launch sets to zero.
+///
+/// Source: TCG PC Client Platform TPM Profile 1.05, section 4.6.1, table 6.
+pub(crate) fn at_restart(pcr: PcrIndex, algo: HashAlgo) -> Digest {
+    if (17..=22).contains(&pcr.value()) { Digest::ones(algo) } else { Digest::zero(algo) }
+}
+
+impl PcrBank for TpmBank {
+    fn algos(&self) -> Vec<HashAlgo> {
+        self.tpm.banks().to_vec()
+    }
+
+    fn extend(&self, pcr: PcrIndex, digests: &[Digest]) -> Result<(), BankError> {
+        if !self.tpm.banks().iter().copied().eq(digests.iter().map(Digest::algo)) {
+            return Err(BankError::WrongDigests);
+        }
+        let extend = Extend { pcr, digests: digests.to_vec() };
+        let done = self.extend_known(&mut self.known.lock(), &extend);
+        self.seen.lock().remove(&pcr);
+        done
+    }
+
+    fn read(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError> {
+        let Some(bank) = self.tpm.banks().iter().position(|bank| *bank == algo) else { return Ok(None) };
+        Ok(self.read_all(pcr)?.and_then(|values| values.get(bank).copied()))
+    }
+
+    fn has_boot_measurements(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,163 @@
+//! One TPM, as the rest of the program holds it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ima::{Digest, HashAlgo, PcrIndex};
+use parking_lot::Mutex;
+
+use crate::link::End;
+use crate::service::{LIMIT, Service};
+use crate::swtpm::{Swtpm, SwtpmState};
+use crate::{Tcti, TpmError};
+
+/// Which TPM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TpmPlace {
+    /// One that is there.
+    Tcti(Tcti),
+    /// A swtpm that is started for us and ends with us.
+    Own {
+        /// Its state.
+        state: SwtpmState,
+        /// Where it is to listen.
+        socket: PathBuf,
+    },
+}
+
+/// How the TPM did at its last command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TpmState {
+    /// It answered.
+    Ready,
+    /// It did not do what it was asked.
+    Failing {
+        /// The number in `TPM_error(n)`.
+        code: i32,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// A TPM in a thread of its own. Clones are the same TPM.
+#[derive(Debug, Clone)]
+pub struct Tpm {
+    service: Service,
+    banks: Arc<[HashAlgo]>,
+    state: Arc<Mutex<TpmState>>,
+    place: Arc<str>,
+}
+
+impl Tpm {
+    /// Starts the thread and connects.
+    ///
+    /// # Errors
+    /// [`TpmError`]; [`TpmError::advice`] says what to do about it.
+    pub fn open(place: TpmPlace) -> Result<Self, TpmError> {
+        Self::open_within(place, LIMIT)
+    }
+
+    /// As [`Tpm::open`], with another limit after which a TPM that does not answer counts as hung.
+    ///
+    /// # Errors
+    /// As [`Tpm::open`].
+    pub fn open_within(place: TpmPlace, limit: Duration) -> Result<Self, TpmError> {
+        let (end, text) = match place {
+            TpmPlace::Tcti(tcti) => {
+                let text = tcti.to_string();
+                (End::Tcti(tcti), text)
+            }
+            TpmPlace::Own { state, socket } => {
+                let text = Tcti::SwtpmPath(socket.clone()).to_string();
+                (End::Own(Swtpm::new(state, socket)), text)
+            }
+        };
+        let service = Service::start(end, limit)?;
+        let banks = service.call(|device| Ok(device.banks().to_vec()))?;
+        let state = Arc::new(Mutex::new(TpmState::Ready));
+        Ok(Self { service, banks: banks.into(), state, place: text.into() })
+    }
+
+    /// The active banks, in the TPM's order.
+    #[must_use]
+    pub fn banks(&self) -> &[HashAlgo] {
+        &self.banks
+    }
+
+    /// Where it is, as tss2 spells it; the tools take it after `--tcti`.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// How it did at its last command.
+    #[must_use]
+    pub fn state(&self) -> TpmState {
+        self.state.lock().clone()
+    }
+
+    /// Extends a register in all banks, in one command.
+    ///
+    /// # Errors
+    /// [`TpmError`]; where [`TpmError::is_in_doubt`], the register may have been extended.
+    pub fn extend(&self, pcr: PcrIndex, digests: &[Digest]) -> Result<(), TpmError> {
+        self.extend_holding(pcr, digests, ())
+    }
+
+    /// As [`Tpm::extend`]; `guard` is kept until the command has ended, also when it is not waited for any longer.
+    pub(crate) fn extend_holding<G: Send + 'static>(
+        &self,
+        pcr: PcrIndex,
+        digests: &[Digest],
+        guard: G,
+    ) -> Result<(), TpmError> {
+        let digests = digests.to_vec();
+        let banks = Arc::clone(&self.banks);
+        self.note(self.service.call(move |device| {
+            let _guard = guard;
+            // One that came back with other banks would leave some unextended.
+            if *device.banks() != *banks {
+                return Err(TpmError::OtherBanks);
+            }
+            device.extend(pcr, &digests)
+        }))
+    }
+
+    /// The register's value in each bank, in the order of [`Tpm::banks`]; `None` where there is no such register.
+    ///
+    /// # Errors
+    /// [`TpmError`].
+    pub fn read(&self, pcr: PcrIndex) -> Result<Option<Vec<Digest>>, TpmError> {
+        let values = self.note(self.service.call(move |device| device.read(pcr)))?;
+        Ok(values.into_iter().collect())
+    }
+
+    /// Ends the thread, and a swtpm of our own with it; waits for that unless the TPM hangs.
+    pub fn end(&self) {
+        self.service.end(LIMIT);
+    }
+
+    /// Remembers how a command went.
+    pub(crate) fn note<T>(&self, answer: Result<T, TpmError>) -> Result<T, TpmError> {
+        *self.state.lock() = match &answer {
+            Ok(_) => TpmState::Ready,
+            Err(error) => TpmState::Failing { code: error.code(), reason: reason(error) },
+        };
+        answer
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
