@@ -5,13 +5,17 @@ TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-.PHONY: help build test demo soak check deps keylime fmt fmt-check clippy doc deny clean
+SEED ?= 1..5
+OPS ?= 100
+
+.PHONY: help build test demo soak oracle check deps keylime fmt fmt-check clippy doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
 	@echo "make demo    a Debian root filesystem, signed, mounted, tampered with and refused: under 5 minutes"
 	@echo "make test    formatting, lints, documentation, dependencies, and every test"
 	@echo "make soak    20 minutes of mixed load on one mount (IMAFS_SOAK_SECONDS)"
+	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
 	@echo "make fmt     formats the sources"
 	@echo "make check   what of 'make test' needs no root and no mount"
 
@@ -29,6 +33,10 @@ demo: build
 
 soak: build
 	target/debug/imafs-soak
+
+oracle: build
+	@scripts/install-deps.sh oracle
+	RUST_LIB_BACKTRACE=0 target/debug/imafs-oracle --seed $(SEED) --ops $(OPS) $(if $(KEEP),--keep $(KEEP))
 
 deps:
 	@scripts/install-deps.sh

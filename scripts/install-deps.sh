@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that building, testing and the demo need, if any is missing. Says nothing when all
-# are there. Rust itself is not installed: see rustup.rs.
+# Installs the Debian packages that building, testing and the demo need, if any is missing; with the argument
+# `oracle` also those of `make oracle`. Says nothing when all are there. Rust itself is not installed: see rustup.rs.
 set -eu
 
 packages='
@@ -35,6 +35,24 @@ swtpm-tools
 tpm2-tools
 util-linux
 '
+
+# A kernel with IMA, and what boots it.
+oracle_packages='
+busybox-static
+cpio
+kmod
+linux-image-amd64
+qemu-system-x86
+swtpm
+'
+case "${1:-}" in
+    '') ;;
+    oracle) packages="$packages $oracle_packages" ;;
+    *)
+        echo "usage: install-deps.sh [oracle]" >&2
+        exit 2
+        ;;
+esac
 
 missing=
 for package in $packages; do

@@ -16,6 +16,7 @@ pub mod keylime;
 pub mod keys;
 pub mod mount;
 pub mod need;
+pub mod oracle;
 pub mod pcrs;
 pub mod process;
 pub mod python;

@@ -24,7 +24,11 @@ impl Entry {
         self.binary.get(4..4 + SHA1_SIZE).is_some_and(|digest| digest.iter().all(|byte| *byte == 0))
     }
 
-    fn pcr(&self) -> Result<u32> {
+    /// The register it goes to.
+    ///
+    /// # Errors
+    /// Fails on an entry that was not made by [`parse`].
+    pub fn pcr(&self) -> Result<u32> {
         let bytes = self.binary.first_chunk().context("an entry without a PCR")?;
         Ok(u32::from_le_bytes(*bytes))
     }

@@ -17,7 +17,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// The file system's UUID in the recordings.
-const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+pub const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 /// How long a mount may take to appear, or to go.
 const PATIENCE: Duration = Duration::from_secs(30);
