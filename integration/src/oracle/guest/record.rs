@@ -5,6 +5,7 @@ use crate::golden::Scenario;
 use crate::golden::list;
 use crate::golden::stage::UUID;
 use crate::oracle::guest::{Boot, Guest, initramfs};
+use crate::oracle::stop;
 use crate::process::{shell, succeed};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
@@ -17,6 +18,9 @@ use std::process::Command;
 const DISK: u64 = 32 << 20;
 /// Room for an archive of results.
 const RESULTS: u64 = 32 << 20;
+
+/// How often a guest is booted at most.
+const ATTEMPTS: usize = 3;
 
 /// Files of the results that are kept as the guest wrote them.
 const VERBATIM: [&str; 6] = [
@@ -33,6 +37,17 @@ const VERBATIM: [&str; 6] = [
 /// # Errors
 /// Fails when the guest does not run or does not finish, with what it said.
 pub fn record(guest: &Guest, scenario: &Scenario) -> Result<()> {
+    // An emulated machine on a busy one may fail to start. That is no answer of the kernel's, so it is asked again.
+    for _ in 1..ATTEMPTS {
+        if let Ok(()) = attempt(guest, scenario) {
+            return Ok(());
+        }
+        stop::check()?;
+    }
+    attempt(guest, scenario)
+}
+
+fn attempt(guest: &Guest, scenario: &Scenario) -> Result<()> {
     let work = tempfile::Builder::new().prefix("imafs-oracle-").tempdir().context("no work directory")?;
     let work = work.path();
     let disk = work.join("disk");
