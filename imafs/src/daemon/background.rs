@@ -42,6 +42,11 @@ pub fn parent() -> Option<Readiness> {
 /// When it cannot be started. What it says itself goes to standard error, and its exit code is handed on.
 pub fn start_in_background(arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let cannot = |error: io::Error| Failure::cannot("start in the background", plain(&error));
+    // Whoever called may have left descriptors open that somebody waits to see closed. Kernels that cannot do it
+    // are too old to mount on as well, and will say so.
+    if let Err(error) = sys::descriptor::keep_from_children() {
+        tracing::debug!("descriptors of the caller stay open in the background: {error}");
+    }
     let (mut ready, pipe) = io::pipe().map_err(cannot)?;
     let program = std::env::current_exe().map_err(cannot)?;
     let mut command = Command::new(program);

@@ -103,12 +103,15 @@ impl RunDir {
         self.0.join(format!("{ns_id}.json"))
     }
 
-    /// Makes the directory, for root alone.
+    /// Makes the directory, for root alone. The one above it can be passed through: mounts of containers whose root
+    /// is mapped to somebody else lie in it as well.
     ///
     /// # Errors
     /// [`RegisterError::Write`].
     pub fn prepare(&self) -> Result<(), RegisterError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        let make = |path: &Path, mode| DirBuilder::new().recursive(true).mode(mode).create(path);
+        let above = self.0.parent().map_or(Ok(()), |base| make(base, 0o711));
+        let made = above.and_then(|()| make(&self.0, 0o700));
         made.map_err(|source| RegisterError::Write { path: self.0.clone(), source })
     }
 

@@ -1,0 +1,141 @@
+//! The bundle an engine hands us: what we read of its `config.json`, and the one word we change in it.
+//!
+//! The file is read as the specification has it, and changed as JSON, so that what a newer engine writes and we do
+//! not know survives.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use crate::Error;
+
+/// A bundle that has been read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle {
+    /// The bundle's directory, absolute.
+    pub directory: PathBuf,
+    /// `root.path` as it is written.
+    pub root_path: PathBuf,
+    /// Its annotations.
+    pub annotations: Option<HashMap<String, String>>,
+}
+
+impl Bundle {
+    /// Reads `config.json` in `directory`.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] when it cannot be read, or names no root filesystem.
+    pub fn read(directory: &Path) -> Result<Self, Error> {
+        let directory = std::path::absolute(directory).map_err(|error| broken("use", directory, &error))?;
+        let path = config_path(&directory);
+        let spec = Spec::load(&path).map_err(|error| broken("read", &path, &error))?;
+        let root = spec.root().as_ref().ok_or_else(|| broken("use", &path, &"it names no root.path"))?;
+        Ok(Self { root_path: root.path().clone(), annotations: spec.annotations().clone(), directory })
+    }
+
+    /// The root filesystem, absolute.
+    #[must_use]
+    pub fn rootfs(&self) -> PathBuf {
+        self.directory.join(&self.root_path)
+    }
+}
+
+/// Makes the bundle's `root.path` say `to`, if it says `from` now. The file is replaced whole, or not at all.
+///
+/// Returns whether it was changed: it was not if the engine has written another one meanwhile.
+///
+/// # Errors
+/// [`Error::Bundle`].
+pub fn redirect(directory: &Path, from: &Path, to: &Path) -> Result<bool, Error> {
+    let path = config_path(directory);
+    let fail = |error: &dyn std::fmt::Display| broken("write", &path, error);
+    let text = std::fs::read(&path).map_err(|error| broken("read", &path, &error))?;
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| broken("read", &path, &error))?;
+    let Some(word) = config.pointer_mut("/root/path") else { return Ok(false) };
+    if word.as_str().map(Path::new) != Some(from) {
+        return Ok(false);
+    }
+    let to = to.to_str().ok_or_else(|| fail(&"the path is not text"))?;
+    *word = serde_json::Value::from(to);
+    let before = std::fs::metadata(&path).map_err(|error| fail(&error))?;
+    let mut draft = tempfile::Builder::new()
+        .prefix(".config.json.")
+        .tempfile_in(directory)
+        .map_err(|error| fail(&error))?;
+    let bytes = serde_json::to_vec(&config).map_err(|error| fail(&error))?;
+    draft.write_all(&bytes).map_err(|error| fail(&error))?;
+    let file = draft.as_file();
+    file.set_permissions(before.permissions()).map_err(|error| fail(&error))?;
+    std::os::unix::fs::fchown(file, Some(before.uid()), Some(before.gid())).map_err(|error| fail(&error))?;
+    draft.persist(&path).map_err(|error| fail(&error.error))?;
+    Ok(true)
+}
+
+fn config_path(directory: &Path) -> PathBuf {
+    directory.join("config.json")
+}
+
+fn broken(action: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> Error {
+    Error::Bundle { action, path: path.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn bundle(text: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.json"), text).unwrap();
+        directory
+    }
+
+    const SOME: &str = r#"{"ociVersion":"1.0.2","root":{"path":"rootfs","readonly":true},
+        "annotations":{"org.imafs.profile":"web"},"somethingNew":{"kept":[1,2]}}"#;
+
+    #[test]
+    fn a_relative_root_starts_at_the_bundle() {
+        let directory = bundle(SOME);
+        let bundle = Bundle::read(directory.path()).unwrap();
+        assert_eq!(bundle.rootfs(), directory.path().join("rootfs"));
+        assert_eq!(bundle.annotations.unwrap()["org.imafs.profile"], "web");
+    }
+
+    #[test]
+    fn only_the_root_is_changed_and_it_can_be_changed_back() {
+        let directory = bundle(SOME);
+        let path = directory.path().join("config.json");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let read = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&path).unwrap()).unwrap();
+        let before = read();
+        assert!(redirect(directory.path(), Path::new("rootfs"), Path::new("/run/x/rootfs")).unwrap());
+        let between = read();
+        assert_eq!(between["root"]["path"], "/run/x/rootfs");
+        assert_eq!(between["root"]["readonly"], true);
+        assert_eq!(between["somethingNew"], before["somethingNew"]);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert!(redirect(directory.path(), Path::new("/run/x/rootfs"), Path::new("rootfs")).unwrap());
+        assert_eq!(read(), before);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_file_the_engine_has_written_anew_is_left_alone() {
+        let directory = bundle(SOME);
+        assert!(!redirect(directory.path(), Path::new("other"), Path::new("/x")).unwrap());
+        assert_eq!(std::fs::read_to_string(directory.path().join("config.json")).unwrap(), SOME);
+    }
+
+    #[test]
+    fn a_bundle_without_config_or_root_is_refused_by_name() {
+        let empty = tempfile::tempdir().unwrap();
+        assert!(Bundle::read(empty.path()).unwrap_err().to_string().contains("config.json"));
+        let rootless = bundle(r#"{"ociVersion":"1.0.2"}"#);
+        assert!(Bundle::read(rootless.path()).unwrap_err().to_string().contains("root.path"));
+        assert!(Bundle::read(bundle("{").path()).is_err());
+    }
+}

@@ -1,0 +1,279 @@
+//! What we read of runc's command line; the rest goes to the real runtime as it came.
+//!
+//! The shape is that of runc 1.1 (and of crun where it agrees): options before the command, the command, its options,
+//! the container's id. Go's flag packages end options at the first argument that is none, so the id of `create`, `run`
+//! and `delete` is the last argument, whatever options a later runc may add.
+//!
+//! Our own options stand before the command, begin with `--imafs-`, and never reach the real runtime. Docker passes
+//! them by `runtimeArgs`, since it hands no annotation through.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+/// Where runc keeps its containers when `--root` does not say.
+const DEFAULT_ROOT: &str = "/run/runc";
+
+/// Options before the command that take a value, of runc and of crun.
+const GLOBAL_VALUES: [&str; 6] = ["root", "log", "log-format", "criu", "rootless", "cgroup-manager"];
+
+/// What an engine wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// `create`: make the container, to be started later.
+    Create,
+    /// `run`: make it, start it and, unless detached, wait for it.
+    Run,
+    /// `delete`: take away what is left of it.
+    Delete,
+    /// `checkpoint` or `restore`.
+    Checkpoint,
+    /// `imafs-sweep`, our own: take away what killed processes left.
+    Sweep,
+    /// Anything else is the real runtime's alone.
+    Other,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// `time="..." level=error msg="..."`
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// One call of the runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// All arguments but ours, for the real runtime.
+    pub forwarded: Vec<OsString>,
+    /// Those of them that stand before the command.
+    pub globals: Vec<OsString>,
+    /// What is wanted.
+    pub command: Command,
+    /// The container, for the commands that name one.
+    pub id: Option<String>,
+    /// `--bundle`, or the working directory.
+    pub bundle: PathBuf,
+    /// Whether `run` returns before the container ends.
+    pub detached: bool,
+    /// `--root`.
+    pub root: PathBuf,
+    /// `--log`, where it is a file of its own.
+    pub log: Option<PathBuf>,
+    /// `--log-format`.
+    pub log_format: LogFormat,
+    /// `--imafs-config`.
+    pub config: Option<PathBuf>,
+    /// `--imafs-profile`.
+    pub profile: Option<String>,
+}
+
+/// Reads a command line, the program's own name left out. Never fails: what is wrong the real runtime will say.
+#[must_use]
+pub fn parse(arguments: Vec<OsString>) -> Invocation {
+    let mut all = Words { rest: arguments.into_iter().collect() };
+    let mut globals = Vec::new();
+    let mut ours = Vec::new();
+    let command = loop {
+        match all.next() {
+            Some(word) if is_option(&word) => {
+                let list = if word.as_bytes().starts_with(b"--imafs-") { &mut ours } else { &mut globals };
+                let wants_value = name(&word)
+                    .is_some_and(|name| GLOBAL_VALUES.contains(&name) || name.starts_with("imafs-"));
+                list.push(word);
+                if wants_value && !list.last().is_some_and(|word| word.as_bytes().contains(&b'=')) {
+                    list.extend(all.next());
+                }
+            }
+            other => break other,
+        }
+    };
+    let rest: Vec<OsString> = all.rest.into_iter().collect();
+    let kind = command_of(command.as_deref());
+    let id = match kind {
+        Command::Create | Command::Run | Command::Delete | Command::Checkpoint => last(&rest),
+        Command::Sweep | Command::Other => None,
+    };
+    let path = |value: OsString| PathBuf::from(value);
+    Invocation {
+        command: kind,
+        id,
+        bundle: value_of(&rest, &["bundle", "b"]).map_or_else(|| PathBuf::from("."), path),
+        detached: rest.iter().any(|word| matches!(name(word), Some("detach" | "d"))),
+        root: value_of(&globals, &["root"]).map_or_else(|| PathBuf::from(DEFAULT_ROOT), path),
+        log: value_of(&globals, &["log"]).filter(|log| !log.is_empty()).map(path),
+        log_format: log_format(value_of(&globals, &["log-format"]).as_deref()),
+        config: value_of(&ours, &["imafs-config"]).map(path),
+        profile: value_of(&ours, &["imafs-profile"]).map(|name| name.to_string_lossy().into_owned()),
+        forwarded: globals.iter().cloned().chain(command).chain(rest).collect(),
+        globals,
+    }
+}
+
+struct Words {
+    rest: std::collections::VecDeque<OsString>,
+}
+
+impl Words {
+    fn next(&mut self) -> Option<OsString> {
+        self.rest.pop_front()
+    }
+}
+
+fn command_of(word: Option<&OsStr>) -> Command {
+    match word.and_then(OsStr::to_str) {
+        Some("create") => Command::Create,
+        Some("run") => Command::Run,
+        Some("delete") => Command::Delete,
+        Some("checkpoint" | "restore") => Command::Checkpoint,
+        Some("imafs-sweep") => Command::Sweep,
+        Some(_) | None => Command::Other,
+    }
+}
+
+fn log_format(value: Option<&OsStr>) -> LogFormat {
+    if value == Some(OsStr::new("json")) { LogFormat::Json } else { LogFormat::Text }
+}
+
+fn is_option(word: &OsStr) -> bool {
+    word.len() > 1 && word.as_bytes().starts_with(b"-")
+}
+
+/// The name of an option word, dashes and value left out.
+fn name(word: &OsStr) -> Option<&str> {
+    let text = word.to_str().filter(|_| is_option(word)).or_else(|| {
+        // The value may be any bytes; the name before it is text.
+        let bytes = word.as_bytes();
+        let end = bytes.iter().position(|byte| *byte == b'=').filter(|_| is_option(word))?;
+        std::str::from_utf8(bytes.get(..end)?).ok()
+    })?;
+    let text = text.strip_prefix("--").or_else(|| text.strip_prefix('-'))?;
+    Some(text.split_once('=').map_or(text, |(name, _)| name))
+}
+
+/// The value of the last option with one of these names, as Go's flag packages take it: `--name=V` or `--name V`.
+fn value_of(words: &[OsString], names: &[&str]) -> Option<OsString> {
+    let mut found = None;
+    for (at, word) in words.iter().enumerate() {
+        if !name(word).is_some_and(|name| names.contains(&name)) {
+            continue;
+        }
+        let bytes = word.as_bytes();
+        found = match bytes.iter().position(|byte| *byte == b'=') {
+            Some(equals) => bytes.get(equals + 1..).map(|value| OsString::from_vec(value.to_vec())),
+            None => words.get(at + 1).cloned(),
+        };
+    }
+    found
+}
+
+fn last(words: &[OsString]) -> Option<String> {
+    let word = words.last().filter(|word| !is_option(word))?;
+    word.to_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn parsed(line: &str) -> Invocation {
+        parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_lines_of_podman_docker_and_containerd_are_understood() {
+        for (line, command, id, bundle, root) in [
+            (
+                "--log-format=json --log=/c/oci-log create --bundle /c/userdata --pid-file /run/pidfile 0a1b",
+                Command::Create,
+                "0a1b",
+                "/c/userdata",
+                "/run/runc",
+            ),
+            (
+                "--root /run/containerd/runc/default --log /b/log.json --log-format json create --bundle /b --pid-file /b/init.pid web",
+                Command::Create,
+                "web",
+                "/b",
+                "/run/containerd/runc/default",
+            ),
+            (
+                "--root /var/run/docker/runtime-runc/moby --log /b/log.json --log-format json --systemd-cgroup create --bundle /b --pid-file /b/init.pid --console-socket /tmp/pty.sock c1",
+                Command::Create,
+                "c1",
+                "/b",
+                "/var/run/docker/runtime-runc/moby",
+            ),
+            ("--root /r delete --force c1", Command::Delete, "c1", ".", "/r"),
+            ("run -b /bundle c2", Command::Run, "c2", "/bundle", "/run/runc"),
+            ("--debug run --bundle=/x --detach c3", Command::Run, "c3", "/x", "/run/runc"),
+        ] {
+            let found = parsed(line);
+            assert_eq!(found.command, command, "{line}");
+            assert_eq!(found.id.as_deref(), Some(id), "{line}");
+            assert_eq!(found.bundle, Path::new(bundle), "{line}");
+            assert_eq!(found.root, Path::new(root), "{line}");
+            assert_eq!(
+                found.forwarded.join(OsStr::new(" ")),
+                OsString::from(line),
+                "nothing is lost: {line}"
+            );
+        }
+        assert!(parsed("run -d c3").detached);
+        assert!(!parsed("run c3").detached);
+    }
+
+    #[test]
+    fn an_options_value_is_never_taken_for_the_command() {
+        let found = parsed("--root create --log run --criu delete state c1");
+        assert_eq!(found.command, Command::Other);
+        assert_eq!((found.root, found.log), ("create".into(), Some("run".into())));
+    }
+
+    #[test]
+    fn our_options_are_read_and_kept_from_the_real_runtime() {
+        let found = parsed("--imafs-profile=web --debug --imafs-config /e/r.yaml --root /r create -b /b c1");
+        assert_eq!(found.profile.as_deref(), Some("web"));
+        assert_eq!(found.config.as_deref(), Some(Path::new("/e/r.yaml")));
+        assert_eq!(
+            found.forwarded.join(OsStr::new(" ")),
+            OsString::from("--debug --root /r create -b /b c1")
+        );
+        assert_eq!(found.globals.join(OsStr::new(" ")), OsString::from("--debug --root /r"));
+        // After the command they are the container's business: `exec` hands them to a program.
+        assert_eq!(parsed("exec c1 sh --imafs-profile=web").profile, None);
+    }
+
+    #[test]
+    fn what_is_no_command_line_is_left_to_the_real_runtime() {
+        for line in ["", "--version", "-v", "--help", "features", "frobnicate --x", "-", "state", "--root"] {
+            assert_eq!(parsed(line).command, Command::Other, "{line}");
+        }
+        assert_eq!(parsed("create").id, None);
+        assert_eq!(parsed("delete --force").id, None);
+    }
+
+    #[test]
+    fn the_log_is_json_only_when_asked() {
+        assert_eq!(parsed("--log-format json state c").log_format, LogFormat::Json);
+        assert_eq!(parsed("--log-format=json state c").log_format, LogFormat::Json);
+        assert_eq!(parsed("--log-format text state c").log_format, LogFormat::Text);
+        assert_eq!(parsed("state c").log_format, LogFormat::Text);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_carried_through() {
+        let line = vec![
+            OsString::from("create"),
+            OsString::from_vec(b"--bundle=/b\xff".to_vec()),
+            OsString::from("c"),
+        ];
+        let found = parse(line.clone());
+        assert_eq!(found.bundle, PathBuf::from(OsString::from_vec(b"/b\xff".to_vec())));
+        assert_eq!(found.forwarded, line);
+    }
+}
