@@ -8,12 +8,13 @@ DENY_VERSION := 0.20.2
 SEED ?= 1..5
 OPS ?= 100
 
-.PHONY: help build test demo soak oracle check deps keylime fmt fmt-check clippy doc deny clean
+.PHONY: help build test test-engines demo soak oracle check deps keylime fmt fmt-check clippy doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
 	@echo "make demo    a Debian root filesystem, signed, mounted, tampered with and refused: under 5 minutes"
 	@echo "make test    formatting, lints, documentation, dependencies, and every test"
+	@echo "make test-engines  containers of podman, Docker and containerd on checked root filesystems; installs those"
 	@echo "make soak    20 minutes of mixed load on one mount (IMAFS_SOAK_SECONDS)"
 	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
 	@echo "make fmt     formats the sources"
@@ -25,6 +26,11 @@ build: deps
 test: check keylime
 	$(CARGO) build --workspace --bins
 	RUST_LIB_BACKTRACE=0 $(CARGO) test --workspace --no-fail-fast
+
+# Twenty containers and ten kills an engine; IMAFS_ENGINE_CONTAINERS and IMAFS_ENGINE_KILLS ask for more.
+test-engines: build
+	@scripts/install-deps.sh engines
+	RUST_LIB_BACKTRACE=0 $(CARGO) test -p integration --features engines --test engines
 
 check: deps fmt-check clippy doc deny
 
@@ -51,7 +57,7 @@ fmt-check:
 	$(CARGO) fmt --all --check
 
 clippy: deps
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features integration/engines -- -D warnings
 
 doc: deps
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that building, testing and the demo need, if any is missing; with the argument
-# `oracle` also those of `make oracle`. Says nothing when all are there. Rust itself is not installed: see rustup.rs.
+# `oracle` or `engines` also those of `make oracle` or `make test-engines`. Says nothing when all are there. Rust itself is not installed: see rustup.rs.
 set -eu
 
 packages='
@@ -45,11 +45,21 @@ linux-image-amd64
 qemu-system-x86
 swtpm
 '
+# Container engines, with the runtime they all come down to.
+engine_packages='
+containerd
+docker.io
+fuse-overlayfs
+podman
+runc
+uidmap
+'
 case "${1:-}" in
     '') ;;
     oracle) packages="$packages $oracle_packages" ;;
+    engines) packages="$packages $engine_packages" ;;
     *)
-        echo "usage: install-deps.sh [oracle]" >&2
+        echo "usage: install-deps.sh [oracle|engines]" >&2
         exit 2
         ;;
 esac

@@ -10,6 +10,7 @@
 
 pub mod compare;
 pub mod door;
+pub mod engine;
 pub mod fixture;
 pub mod golden;
 pub mod keylime;

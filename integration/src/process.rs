@@ -29,7 +29,7 @@ pub fn ours(name: &str) -> Result<PathBuf> {
     };
     let path = dir.join(name);
     if !path.is_file() {
-        bail!("{} is not built: run `cargo build -p imafs -p sign` first", path.display());
+        bail!("{} is not built: run `cargo build --workspace --bins` first", path.display());
     }
     Ok(path)
 }

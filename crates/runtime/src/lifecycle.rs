@@ -4,6 +4,7 @@
 //! fails, all of it backwards. `delete`: let the real runtime delete; if it knows the container no more, all of it
 //! backwards. Killed at any step we leave a slot behind, and the next `create`, of whatever container, takes it away.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,7 +38,9 @@ pub(crate) fn run(invocation: &Invocation) -> Result<ExitCode, Error> {
 }
 
 fn config(invocation: &Invocation) -> Result<Config, Error> {
-    Config::load(invocation.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH)))
+    let named =
+        invocation.config.clone().or_else(|| std::env::var_os("IMAFS_RUNTIME_CONFIG").map(PathBuf::from));
+    Config::load(named.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH)))
 }
 
 /// The real runtime for commands that must work, a broken configuration notwithstanding: a container has to be
@@ -60,7 +63,7 @@ fn create(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
     let slot = slots.take(&invocation.root, id)?;
     match slot.state() {
         // The real runtime says best that the name is in use.
-        Some(state) if state.is_known() => return Err(real::become_it(&runtime, &invocation.forwarded)),
+        Some(state) if state.is_alive() => return Err(real::become_it(&runtime, &invocation.forwarded)),
         Some(state) => undo(&slot, &state)?,
         None => {}
     }
@@ -81,7 +84,7 @@ fn create(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
             return Err(error);
         }
     };
-    let state = State {
+    let mut state = State {
         root: std::path::absolute(&invocation.root).unwrap_or_else(|_| invocation.root.clone()),
         id: id.to_owned(),
         bundle: bundle.directory.clone(),
@@ -89,6 +92,9 @@ fn create(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
         ns_id,
         profile: name,
         imafs: mount::program(&config),
+        globals: invocation.globals.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        runtime: runtime.clone(),
+        created: false,
     };
     slot.prepare(&state)?;
     let request = Request {
@@ -103,41 +109,45 @@ fn create(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
         .and_then(|()| bundle::redirect(&bundle.directory, &bundle.root_path, &slot.rootfs()))
         .and_then(|_| real::run(&runtime, &invocation.forwarded));
     let stays = invocation.command == Command::Create || invocation.detached;
-    match created {
-        Ok(status) if status.success() && stays => Ok(real::exit_code(status)),
-        ended => {
-            // A failure to clean up comes second to why it had to be done; the next sweep tries again.
-            if let Err(error) = undo(&slot, &state).and_then(|()| slot.remove()) {
-                report::warning(invocation, &error);
-            }
-            ended.map(real::exit_code)
+    let created = created.and_then(|status| {
+        state.created = status.success() && stays;
+        if state.created { slot.write(&state).map(|()| status) } else { Ok(status) }
+    });
+    if !(state.created && created.is_ok()) {
+        // A failure to clean up comes second to why it had to be done; the next sweep tries again.
+        if let Err(error) = undo(&slot, &state).and_then(|()| slot.remove()) {
+            report::warning(invocation, &error);
         }
     }
+    created.map(real::exit_code)
 }
 
 fn delete(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
     let runtime = real_runtime(invocation);
     let slots = Slots::from_environment();
-    let Some(slot) = slots.existing(&invocation.root, id)? else {
+    if !slots.has(&invocation.root, id) {
         return Err(real::become_it(&runtime, &invocation.forwarded));
-    };
+    }
+    // Without the lock: a `run` that waits for the container holds it until the container has ended.
     let status = real::run(&runtime, &invocation.forwarded)?;
-    let state = slot.state();
-    if state.as_ref().is_some_and(State::is_known) {
-        return Ok(real::exit_code(status));
+    if let Some(slot) = slots.existing(&invocation.root, id)? {
+        let state = slot.state();
+        if state.as_ref().is_some_and(State::is_alive) {
+            return Ok(real::exit_code(status));
+        }
+        if let Some(state) = &state {
+            undo(&slot, state)?;
+        }
+        slot.remove()?;
     }
-    if let Some(state) = &state {
-        undo(&slot, state)?;
-    }
-    slot.remove()?;
     Ok(real::exit_code(status))
 }
 
-/// Takes away what processes left that were killed: slots nobody holds, of containers nobody knows.
+/// Takes away what processes left that were killed: slots nobody holds, of containers nobody counts on.
 fn sweep(invocation: &Invocation, slots: &Slots) {
     for slot in slots.idle() {
         let state = slot.state();
-        if state.as_ref().is_some_and(State::is_known) {
+        if state.as_ref().is_some_and(State::is_alive) {
             continue;
         }
         let undone = match &state {
@@ -153,6 +163,12 @@ fn sweep(invocation: &Invocation, slots: &Slots) {
 
 /// Undoes what [`create`] did, as far as it got, and leaves the slot.
 fn undo(slot: &Slot, state: &State) -> Result<(), Error> {
+    if state.is_known() {
+        // Half made, or its deletion half done; nobody will ask for the rest. What the mount's end needs is told below.
+        let words = [OsString::from("delete"), "--force".into(), OsString::from(&state.id)];
+        let globals = state.globals.iter().map(OsString::from);
+        let _told_below = real::quietly(&state.runtime, &globals.chain(words).collect::<Vec<_>>());
+    }
     if state.bundle.join("config.json").exists() {
         bundle::redirect(&state.bundle, &slot.rootfs(), &state.root_path)?;
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::SignalsInfo;
@@ -46,6 +46,13 @@ pub(crate) fn run(program: &Path, arguments: &[OsString]) -> Result<ExitStatus, 
     // A thread that panicked forwards nothing more, and that is all it was for.
     let _ended = forwarding.join();
     child.wait().map_err(fail)
+}
+
+/// Runs the real runtime for ourselves: nobody reads what it says.
+pub(crate) fn quietly(program: &Path, arguments: &[OsString]) -> Result<ExitStatus, Error> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().map_err(|source| Error::RealRuntime { program: program.to_owned(), source })
 }
 
 /// Our exit code for the child's end: its own, or 128 and the signal, as a shell has it.

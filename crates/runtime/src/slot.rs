@@ -35,12 +35,24 @@ pub(crate) struct State {
     pub profile: String,
     /// The program that mounted it.
     pub imafs: PathBuf,
+    /// The real runtime, and its options before the command.
+    pub runtime: PathBuf,
+    /// See there.
+    pub globals: Vec<String>,
+    /// Whether the real runtime has said that the container is there. Until then the engine takes it for a failure when
+    /// we die, and will never delete what there may be.
+    pub created: bool,
 }
 
 impl State {
     /// Whether the real runtime still knows the container: runc and crun keep a directory for each.
     pub(crate) fn is_known(&self) -> bool {
         self.root.join(&self.id).exists()
+    }
+
+    /// Whether an engine still counts on the container. Asked of a slot that nobody holds.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.created && self.is_known()
     }
 }
 
@@ -95,6 +107,11 @@ impl Slots {
         Ok(())
     }
 
+    /// Whether a container has a slot.
+    pub(crate) fn has(&self, root: &Path, id: &str) -> bool {
+        self.directory(root, id).exists()
+    }
+
     /// Takes a container's slot if there is one.
     pub(crate) fn existing(&self, root: &Path, id: &str) -> Result<Option<Slot>, Error> {
         let directory = self.directory(root, id);
@@ -144,15 +161,20 @@ impl Slot {
 
     /// Writes what is about to be done, and makes the mount point.
     pub(crate) fn prepare(&self, state: &State) -> Result<(), Error> {
+        self.write(state)?;
+        let rootfs = self.rootfs();
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(&rootfs);
+        made.map_err(failed("make", &rootfs))
+    }
+
+    /// Writes what has been done.
+    pub(crate) fn write(&self, state: &State) -> Result<(), Error> {
         let path = self.directory.join("state");
         let text = serde_json::to_vec(state).map_err(io::Error::from);
         let draft = self.directory.join("state.new");
         text.and_then(|text| std::fs::write(&draft, text))
             .and_then(|()| std::fs::rename(&draft, &path))
-            .map_err(failed("write", &path))?;
-        let rootfs = self.rootfs();
-        let made = DirBuilder::new().recursive(true).mode(0o755).create(&rootfs);
-        made.map_err(failed("make", &rootfs))
+            .map_err(failed("write", &path))
     }
 
     /// Removes the slot. What is mounted in it must have been unmounted: only empty directories are removed.
@@ -203,6 +225,9 @@ mod tests {
             ns_id: "c1".into(),
             profile: "web".into(),
             imafs: "imafs".into(),
+            runtime: "runc".into(),
+            globals: Vec::new(),
+            created: true,
         }
     }
 

@@ -1,0 +1,59 @@
+//! Container engines as Debian ships them, started by a test and gone with it.
+//!
+//! podman and Docker speak one command line ([`Cli`]); containerd is driven through `ctr` ([`Ctr`]). Each has its data
+//! below the test's scratch directory. What imafs itself keeps lies in its usual place, `/run/imafs`, because engines
+//! start runtimes with an environment of their own.
+
+mod cli;
+mod ctr;
+mod host;
+mod image;
+
+pub use cli::Cli;
+pub use ctr::Ctr;
+pub use host::Host;
+pub use image::Image;
+
+use anyhow::{Result, ensure};
+use std::process::Output;
+
+/// What a program in a container ended with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit status as the engine passes it on; `None` when a signal ended the engine's client.
+    pub status: Option<i32>,
+    /// What it and the engine wrote, both streams, one after the other.
+    pub words: String,
+}
+
+impl Ended {
+    /// From a finished command.
+    pub fn of(output: &Output) -> Self {
+        let words = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+        Self { status: output.status.code(), words: String::from_utf8_lossy(&words).into_owned() }
+    }
+
+    /// It did what it should; gives its words.
+    ///
+    /// # Errors
+    /// Fails with its words when the status is not 0.
+    pub fn well(self) -> Result<String> {
+        ensure!(self.status == Some(0), "ended with {:?}: {}", self.status, self.words);
+        Ok(self.words)
+    }
+
+    /// It was refused: not status 0, and the words hold `reason`.
+    ///
+    /// # Errors
+    /// Fails with its words otherwise.
+    pub fn refused(self, reason: &str) -> Result<()> {
+        ensure!(self.status != Some(0), "it was not refused: {}", self.words);
+        ensure!(
+            self.words.contains(reason),
+            "refused ({:?}) without '{reason}': {}",
+            self.status,
+            self.words
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! podman, Docker and containerd, as Debian ships them, on a signed Debian root filesystem.
+//!
+//! Each engine is one test, because making its image takes longer than most of what is then asked of it.
+
+mod commands;
+mod refusals;
+mod seeds;
+mod storms;
+mod users;
+
+use anyhow::{Context, Result, ensure};
+use integration::engine::{Cli, Ctr, Ended, Host, Image};
+use integration::process::output;
+use integration::{Need, Scratch, need};
+
+/// What a profile enforcing the shipped exec policy says.
+fn exec_profile(image: &Image) -> String {
+    format!("policy: exec\nkey: {}\n", image.keys.certificate.display())
+}
+
+/// The profiles of every test here: `exec`, and `locked`, whose key does not exist.
+fn host(scratch: &Scratch, image: &Image) -> Result<Host> {
+    let locked = "policy: exec\nkey: /nonexistent/key.pem\n".to_owned();
+    let permit = "{policy: [immutable], appraise: [log]}";
+    let mut profiles = vec![("exec", exec_profile(image), permit), ("locked", locked, "{}")];
+    profiles.extend(seeds::profiles(&scratch.dir("policies")?, &image.keys.certificate)?);
+    Host::new(scratch, "", &profiles)
+}
+
+/// A shell line that shows all we ask of a checked container: what is signed runs, what was tampered with and what was
+/// copied do not, the list can be read and names what ran.
+const PROOF: &str = "set -e
+    ls / > /dev/null
+    sha256sum /etc/hostname && exit 91 || test $? = 126
+    cp /usr/bin/ls /tmp/copied; /tmp/copied && exit 92 || test $? = 126
+    grep -q ' /usr/bin/ls' /.imafs/measurements || exit 93
+    grep -q invalid-signature /.imafs/audit || exit 94
+    echo proven";
+
+fn proven(ended: Ended) -> Result<()> {
+    let words = ended.well()?;
+    ensure!(words.contains("proven"), "{words}");
+    Ok(())
+}
+
+#[test]
+fn podman_runs_containers_on_checked_root_filesystems() -> Result<()> {
+    need!(
+        Need::Root,
+        Need::Fuse,
+        Need::Program("podman"),
+        Need::Program("runc"),
+        Need::Program("mmdebstrap")
+    );
+    let scratch = Scratch::new()?;
+    let Some(image) = Image::make(&scratch)? else { return Ok(()) };
+    let host = host(&scratch, &image)?;
+    let podman = Cli::podman(&scratch, &host)?;
+    podman.import(&image.tar, "signed")?;
+    proven(podman.once(Some("exec"), &[], &["signed", "sh", "-c", PROOF])?).context("run")?;
+    let unchecked =
+        podman.once(None, &[], &["signed", "sh", "-c", "test ! -e /.imafs && sha256sum /etc/hostname"])?;
+    unchecked.well().context("a container without a profile runs as without us")?;
+    commands::on_a_running_container(&podman, &scratch)?;
+    refusals::are_told(&podman)?;
+    refusals::by_annotation(&podman)?;
+    users::of_a_user_namespace(&podman, &["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"])?;
+    storms::of_containers(&podman)?;
+    storms::of_kills(&podman)?;
+    seeds::walk_through(&podman)
+}
+
+#[test]
+fn docker_runs_containers_on_checked_root_filesystems() -> Result<()> {
+    need!(
+        Need::Root,
+        Need::Fuse,
+        Need::Program("dockerd"),
+        Need::Program("runc"),
+        Need::Program("mmdebstrap")
+    );
+    let scratch = Scratch::new()?;
+    let Some(image) = Image::make(&scratch)? else { return Ok(()) };
+    let host = host(&scratch, &image)?;
+    let docker = Cli::docker(
+        &scratch,
+        &host,
+        &["exec", "locked", "nosuch", "tcb-fix", "tcb", "user-fix", "user"],
+        &[],
+    )?;
+    docker.import(&image.tar, "signed")?;
+    proven(docker.once(Some("exec"), &[], &["signed", "sh", "-c", PROOF])?).context("run")?;
+    commands::on_a_running_container(&docker, &scratch)?;
+    refusals::are_told(&docker)?;
+    storms::of_containers(&docker)?;
+    seeds::walk_through(&docker)
+}
+
+#[test]
+fn containerd_runs_containers_on_checked_root_filesystems() -> Result<()> {
+    need!(Need::Root, Need::Fuse, Need::Program("containerd"), Need::Program("ctr"), Need::Program("podman"));
+    let scratch = Scratch::new()?;
+    let Some(image) = Image::make(&scratch)? else { return Ok(()) };
+    let host = host(&scratch, &image)?;
+    let podman = Cli::podman(&scratch, &host)?;
+    podman.import(&image.tar, "signed")?;
+    let archive = scratch.path().join("signed.oci");
+    let archive_name = archive.to_string_lossy().into_owned();
+    podman
+        .say(&["save", "--quiet", "--format", "oci-archive", "--output", &archive_name, "signed"])?
+        .well()?;
+    let ctr = Ctr::new(&scratch, &host)?;
+    let name = ctr.import(&archive)?;
+    let run = |profile: &str, id: &str, program: &[&str]| -> Result<Ended> {
+        Ok(Ended::of(&output(&mut ctr.run(profile, &["--rm"], &name, id, program)?)?))
+    };
+    proven(run("exec", "proof", &["sh", "-c", PROOF])?)?;
+    run("nosuch", "nosuch", &["true"])?.refused("there is no imafs profile 'nosuch'")?;
+    run("locked", "locked", &["true"])?.refused("/nonexistent/key.pem")?;
+    // In the background: exec into it, pause it, go on, kill it.
+    let background = output(&mut ctr.run("exec", &["--detach"], &name, "web", &["sleep", "600"])?)?;
+    Ended::of(&background).well()?;
+    let exec = |program: &[&str]| ctr.say(&[&["task", "exec", "--exec-id", "e", "web"], program].concat());
+    exec(&["ls", "/"])?.well()?;
+    exec(&["sha256sum", "/etc/hostname"])?.refused("permission denied")?;
+    ctr.say(&["task", "pause", "web"])?.well()?;
+    ctr.say(&["task", "resume", "web"])?.well()?;
+    exec(&["ls", "/"])?.well()?;
+    ctr.say(&["task", "rm", "--force", "web"])?.well()?;
+    ctr.say(&["container", "rm", "web"])?.well()?;
+    Host::is_clean_of(&["proof", "nosuch", "locked", "web"].map(str::to_owned))
+}
