@@ -60,7 +60,11 @@ mod tests {
         rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
         let listed = || {
             let output = std::process::Command::new("ls").arg("/proc/self/fd").output().unwrap();
-            String::from_utf8(output.stdout).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         let number = inherited.as_raw_fd().to_string();
         assert!(listed().contains(&number), "without it the child has the descriptor");

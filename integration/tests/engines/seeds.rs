@@ -85,6 +85,21 @@ fn one_users_files(engine: &Cli) -> Result<()> {
     after.refused("Permission denied")
 }
 
+/// What Docker makes of the first walk-through: its layer code packs no `security.ima`, so a commit keeps the content of
+/// what changed and not its label. Then the file is refused, never served unchecked.
+pub fn commit_drops_labels(docker: &Cli) -> Result<()> {
+    step(docker, None, "signed", "walk1", "echo afeaf > /root/test.dat")?;
+    let fixed = step(docker, Some("tcb-fix"), "walk1", "walk2", &format!("cat /root/test.dat; {LABEL}"))?;
+    ensure!(fixed.contains("security.ima=0x0404"), "fix mode wrote no label: {fixed}");
+    let kept =
+        docker.once(None, &[], &["walk2", "sh", "-c", &format!("cat /root/test.dat; {LABEL}")])?.well()?;
+    ensure!(kept.contains("afeaf") && !kept.contains("security.ima"), "Docker keeps labels now: {kept}");
+    docker.once(Some("tcb"), &[], &["walk2", "cat", "/root/test.dat"])?.refused("Permission denied")?;
+    // What came with the image kept its label: importing keeps what committing drops.
+    docker.once(Some("tcb"), &[], &["walk2", "cat", "/etc/debian_version"])?.well()?;
+    docker.say(&["rmi", "--force", "walk1", "walk2"])?.well().map(drop)
+}
+
 /// Both, on one engine.
 pub fn walk_through(engine: &Cli) -> Result<()> {
     label_commit_enforce(engine)?;
