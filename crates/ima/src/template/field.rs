@@ -155,6 +155,10 @@ impl Field {
 
     /// The data of what an ASCII list shows; `None` where this field never looks like that.
     pub(crate) fn parse_ascii(self, text: &[u8]) -> Option<Vec<u8>> {
+        // What is shown ends at the first NUL.
+        if text.contains(&0) {
+            return None;
+        }
         match (self.show(), self) {
             (Show::Text, Self::XattrNames) if text.is_empty() => Some(Vec::new()),
             // A kernel's name, which may hold anything: taken as it stands.
