@@ -34,7 +34,10 @@ impl Rule {
     /// always do.
     #[must_use]
     pub fn to_source(&self) -> String {
-        Source(self).to_string().trim_end().to_owned()
+        let mut text = Source(self).to_string();
+        // The last part's space; what else looks blank belongs to a value.
+        text.pop();
+        text
     }
 }
 
