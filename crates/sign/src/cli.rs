@@ -124,6 +124,7 @@ pub struct OutputArgs {
 #[command(after_help = "Examples:\n  \
     imafs-sign sign --key signing.key --cert signing.der /srv/rootfs\n  \
     imafs-sign sign --key signing.key --cert signing.der --exec-only --hash-algo sha512 /srv/rootfs\n  \
+    imafs-sign sign --key signing.key --cert signing.der --verity /srv/rootfs\n  \
     find /srv/rootfs/etc -type f -print0 | imafs-sign sign --hash -0\n\n\
     Files whose label already verifies are left alone, so an interrupted run is resumed by running it again.")]
 pub struct SignArgs {
@@ -143,6 +144,10 @@ pub struct SignArgs {
     /// Write hash labels instead of signatures: they show damage and prove no origin.
     #[arg(long, visible_alias = "imahash")]
     pub hash: bool,
+    /// Sign fs-verity digests, for rules with digest_type=verity; they are computed where the filesystem has none.
+    /// The hash algorithm is sha256 or sha512, or the filesystem's where it has one.
+    #[arg(long, visible_alias = "veritysig", conflicts_with = "hash")]
+    pub verity: bool,
     /// Hash algorithm.
     #[arg(short = 'a', long, value_name = "NAME", visible_alias = "hashalgo", default_value = "sha256", value_parser = parse_algo)]
     pub hash_algo: HashAlgo,
@@ -174,6 +179,9 @@ pub struct VerifyArgs {
     /// Check hash labels instead of signatures: this finds damage, it proves no origin.
     #[arg(long, conflicts_with = "cert")]
     pub hash: bool,
+    /// Check signatures of fs-verity digests, as rules with digest_type=verity do.
+    #[arg(long, visible_alias = "veritysig", conflicts_with = "hash")]
+    pub verity: bool,
     /// What to print.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -11,6 +11,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use appraise::{CollectError, VerityDigests};
 use ima::{Digest, HashAlgo, Hasher};
 use rustix::{fs::XattrFlags, io::Errno};
 
@@ -41,6 +42,9 @@ pub enum FileError {
     /// It kept changing while it was read.
     #[error("the file keeps changing")]
     Changing,
+    /// Its fs-verity digest cannot be collected.
+    #[error("cannot collect the fs-verity digest")]
+    Collect(#[source] CollectError),
     /// The hash algorithm cannot be computed here.
     #[error("cannot compute {} digests", .0.name())]
     Algorithm(HashAlgo),
@@ -158,6 +162,27 @@ impl OpenFile {
             let (digest, size) = self.hash(algo, stop)?;
             if size == before.size && self.version()? == before {
                 return Ok((digest, before));
+            }
+        }
+        Err(FileError::Changing)
+    }
+
+    /// Collects the fs-verity digest: the filesystem's where it keeps one, else computed with `algo`. Otherwise as
+    /// [`OpenFile::collect`], but a request to stop is heeded before and after only.
+    ///
+    /// # Errors
+    /// As for [`OpenFile::collect`].
+    pub fn collect_verity(&self, algo: HashAlgo, stop: &AtomicBool) -> Result<(Digest, Version), FileError> {
+        for _ in 0..3 {
+            if stop.load(Ordering::Relaxed) {
+                return Err(FileError::Interrupted);
+            }
+            let before = self.version()?;
+            match appraise::collect_verity(&self.file, algo, VerityDigests::Computed) {
+                Ok(collected) if self.version()? == before => return Ok((collected.digest, before)),
+                Ok(_) | Err(CollectError::Short { .. }) => {}
+                Err(CollectError::Unavailable(_)) => return Err(FileError::Algorithm(algo)),
+                Err(error) => return Err(FileError::Collect(error)),
             }
         }
         Err(FileError::Changing)

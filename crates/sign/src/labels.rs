@@ -1,32 +1,85 @@
 //! Makes labels, checks them against content and keys, and says what is in one.
 //!
-//! The signature form is type 03 version 2, the one every kernel since 3.7 verifies; hash labels are
-//! type 01 for sha1 and 04 for the rest, as the kernel writes them itself. Judging here answers "would
+//! The signature form is type 03 version 2, the one every kernel since 3.7 verifies, or over fs-verity digests type 06
+//! version 3, which kernels since 5.19 verify; hash labels are type 01 for sha1 and 04 for the rest, as the kernel writes
+//! them itself. Judging here answers "would
 //! this file be let through if a signature were required", and is stricter than a kernel in nothing.
 
 use std::sync::atomic::AtomicBool;
 
+use ima::verity::has_algo;
 use ima::{Digest, HashAlgo, KeyId, LabelType, ParseError};
 use keyring::{Keyring, VerifyError};
 
 use crate::{
-    file::{FileError, OpenFile},
+    file::{FileError, OpenFile, Version},
     key::{SigningError, SigningKey},
     walk::Skip,
 };
 
+/// What a signature is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// The digest of the content.
+    Content,
+    /// The content's fs-verity digest.
+    Verity,
+}
+
+impl Over {
+    /// Type and version of the label.
+    const fn form(self) -> (LabelType, u8) {
+        match self {
+            Self::Content => (LabelType::Signature, 2),
+            Self::Verity => (LabelType::VeritySignature, 3),
+        }
+    }
+
+    /// What the key signs to vouch for `digest`.
+    fn signed(self, digest: &Digest) -> Result<Digest, FileError> {
+        match self {
+            Self::Content => Ok(*digest),
+            Self::Verity => ima::file_id_digest(LabelType::VeritySignature, digest)
+                .map_err(|_| FileError::Algorithm(digest.algo())),
+        }
+    }
+
+    fn collect(
+        self,
+        file: &OpenFile,
+        algo: HashAlgo,
+        stop: &AtomicBool,
+    ) -> Result<(Digest, Version), FileError> {
+        match self {
+            Self::Content => file.collect(algo, stop),
+            Self::Verity => file.collect_verity(algo, stop),
+        }
+    }
+}
+
 /// What to label files with.
 #[derive(Debug, Clone, Copy)]
 pub enum Labelling<'a> {
-    /// A signature of the file's digest.
+    /// A signature of one of the file's digests.
     Signature {
         /// Signs.
         key: &'a SigningKey,
         /// Names the key in the label.
         keyid: KeyId,
+        /// Which digest.
+        over: Over,
     },
     /// The digest alone: shows damage, proves no origin.
     Hash,
+}
+
+impl Labelling<'_> {
+    fn over(self) -> Over {
+        match self {
+            Self::Signature { over, .. } => over,
+            Self::Hash => Over::Content,
+        }
+    }
 }
 
 /// How to go about labelling.
@@ -66,11 +119,12 @@ pub fn label_file(
         return Ok(Labelled::Skipped(Skip::Signed));
     }
     for _ in 0..3 {
-        let (digest, version) = file.collect(options.algo, stop)?;
-        if !options.force && present.as_deref().is_some_and(|label| is_current(label, labelling, &digest)) {
+        let (digest, version) = labelling.over().collect(file, options.algo, stop)?;
+        let current = |label: &[u8]| is_current(label, labelling, &digest);
+        if !options.force && present.as_deref().is_some_and(current) {
             return Ok(Labelled::Skipped(Skip::UpToDate));
         }
-        let label = make_label(labelling, &digest).map_err(FileError::Sign)?;
+        let label = make_label(labelling, &digest)?;
         if file.version()? != version {
             continue;
         }
@@ -87,14 +141,15 @@ pub fn label_file(
 /// The label for a digest.
 ///
 /// # Errors
-/// [`SigningError`]; hash labels have none.
-pub fn make_label(labelling: Labelling<'_>, digest: &Digest) -> Result<Vec<u8>, SigningError> {
+/// [`FileError::Sign`]; hash labels have none.
+pub fn make_label(labelling: Labelling<'_>, digest: &Digest) -> Result<Vec<u8>, FileError> {
     match labelling {
         Labelling::Hash => Ok(ima::encode_digest(digest)),
-        Labelling::Signature { key, keyid } => {
-            let signature = key.sign(digest)?;
-            ima::encode_signature(LabelType::Signature, 2, digest.algo(), keyid, &signature)
-                .map_err(|_| SigningError::Failed)
+        Labelling::Signature { key, keyid, over } => {
+            let signature = key.sign(&over.signed(digest)?).map_err(FileError::Sign)?;
+            let (label_type, version) = over.form();
+            ima::encode_signature(label_type, version, digest.algo(), keyid, &signature)
+                .map_err(|_| FileError::Sign(SigningError::Failed))
         }
     }
 }
@@ -107,11 +162,11 @@ fn is_signed(label: Option<&[u8]>) -> bool {
 fn is_current(label: &[u8], labelling: Labelling<'_>, digest: &Digest) -> bool {
     match labelling {
         Labelling::Hash => label == ima::encode_digest(digest),
-        Labelling::Signature { key, keyid } => ima::parse_signature(label).is_ok_and(|signed| {
-            (signed.label_type, signed.version) == (LabelType::Signature, 2)
+        Labelling::Signature { key, keyid, over } => ima::parse_signature(label).is_ok_and(|signed| {
+            (signed.label_type, signed.version) == over.form()
                 && signed.algo == Some(digest.algo())
                 && signed.keyid == keyid
-                && key.public().verify(digest, signed.signature).is_ok()
+                && over.signed(digest).is_ok_and(|what| key.public().verify(&what, signed.signature).is_ok())
         }),
     }
 }
@@ -131,16 +186,22 @@ pub enum Unverified {
     /// The label is not one.
     #[error("malformed label: {0}")]
     Malformed(ParseError),
-    /// A signature of a form only newer kernels know (type 03 version 3), or one of an fs-verity digest.
-    #[error("a version 3 signature, which is not supported")]
+    /// A signature of a form only newer kernels know (type 03 version 3).
+    #[error("a version 3 signature of the content, which is not supported")]
     Version3,
+    /// The label is a signature of the fs-verity digest where one of the content was asked for.
+    #[error("a signature of the fs-verity digest, which --verity checks")]
+    OnlyVerity,
+    /// The label is a signature of the content where one of the fs-verity digest was asked for.
+    #[error("a signature of the content, none of the fs-verity digest")]
+    NotVerity,
     /// The signature names a hash algorithm that does not exist or cannot be computed.
     #[error("unknown hash algorithm")]
     Algorithm,
     /// The signature does not hold.
     #[error("{0}")]
     Signature(VerifyError),
-    /// The content does not have the digest in the label.
+    /// The content does not have the digest in the label, or none of its algorithm.
     #[error("the content does not match the hash label")]
     Content,
 }
@@ -152,6 +213,7 @@ pub enum Unverified {
 pub fn verify_signature(
     file: &OpenFile,
     ring: &Keyring,
+    over: Over,
     stop: &AtomicBool,
 ) -> Result<Result<KeyId, Unverified>, FileError> {
     let label = file.label()?.unwrap_or_default();
@@ -163,19 +225,28 @@ pub fn verify_signature(
         }
         Err(error) => return Ok(Err(Unverified::Malformed(error))),
     };
-    if (signed.label_type, signed.version) != (LabelType::Signature, 2) {
-        return Ok(Err(Unverified::Version3));
+    if (signed.label_type, signed.version) != over.form() {
+        return Ok(Err(match (over, signed.label_type) {
+            (Over::Verity, _) => Unverified::NotVerity,
+            (Over::Content, LabelType::VeritySignature) => Unverified::OnlyVerity,
+            (Over::Content, _) => Unverified::Version3,
+        }));
     }
-    let Some(algo) = signed.algo.filter(|algo| algo.is_available()) else {
+    let known = |algo: &HashAlgo| algo.is_available() && (over == Over::Content || has_algo(*algo));
+    let Some(algo) = signed.algo.filter(known) else {
         return Ok(Err(Unverified::Algorithm));
     };
     // An unknown key needs no digest, and an untrusted image must not make us read it all for nothing.
     if ring.find(signed.keyid).is_none() {
         return Ok(Err(Unverified::Signature(VerifyError::UnknownKey { keyid: signed.keyid })));
     }
-    let (digest, _) = file.collect(algo, stop)?;
+    let (digest, _) = over.collect(file, algo, stop)?;
+    if digest.algo() != algo {
+        // The filesystem has an fs-verity digest of its own, by the other algorithm.
+        return Ok(Err(Unverified::Content));
+    }
     Ok(ring
-        .verify(signed.keyid, &digest, signed.signature)
+        .verify(signed.keyid, &over.signed(&digest)?, signed.signature)
         .map(|()| signed.keyid)
         .map_err(Unverified::Signature))
 }

@@ -2,7 +2,7 @@
 
 use ::sign::{
     cli::{OutputArgs, PathArgs, SignArgs},
-    labels::{self, LabelOptions, Labelled, Labelling},
+    labels::{self, LabelOptions, Labelled, Labelling, Over},
     walk::Skip,
 };
 use anyhow::bail;
@@ -25,10 +25,14 @@ pub(crate) fn run(args: &SignArgs) -> anyhow::Result<Ending> {
         bail!("--key is missing");
     };
     let (key, keyid) = read_signer(key_path, args.cert.as_deref(), args.keyid)?;
+    if args.verity && !ima::verity::has_algo(args.hash_algo) {
+        bail!("fs-verity has no {} digests", args.hash_algo.name());
+    }
     if !key.public().takes(args.hash_algo) {
         bail!("{} keys do not sign {} digests", key.public().kind(), args.hash_algo.name());
     }
-    label_all(&args.paths, Labelling::Signature { key: &key, keyid }, options, args.output)
+    let over = if args.verity { Over::Verity } else { Over::Content };
+    label_all(&args.paths, Labelling::Signature { key: &key, keyid, over }, options, args.output)
 }
 
 /// Labels all selected files and prints what was done.
@@ -125,7 +129,12 @@ impl Report {
         interrupted: bool,
     ) -> anyhow::Result<Ending> {
         let with = match labelling {
-            Labelling::Signature { keyid, .. } => format!("{}, key {keyid}", options.algo.name()),
+            Labelling::Signature { keyid, over: Over::Content, .. } => {
+                format!("{}, key {keyid}", options.algo.name())
+            }
+            Labelling::Signature { keyid, over: Over::Verity, .. } => {
+                format!("fs-verity {}, key {keyid}", options.algo.name())
+            }
             Labelling::Hash => options.algo.name().to_owned(),
         };
         if self.output.json {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ::sign::{
     cli::{OutputArgs, VerifyArgs},
-    labels::{self, Unverified},
+    labels::{self, Over, Unverified},
 };
 use serde_json::json;
 
@@ -21,6 +21,7 @@ type Proof = String;
 
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<Ending> {
     let ring = read_ring(&args.cert)?;
+    let over = if args.verity { Over::Verity } else { Over::Content };
     let stop = tree::stop_on_signals()?;
     let progress = output::progress("verifying");
     let mut report = Report {
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<Ending> {
             Ok(if args.hash {
                 labels::verify_hash(file, &stop)?.map(|algo| algo.name().to_owned())
             } else {
-                labels::verify_signature(file, &ring, &stop)?.map(|keyid| format!("key {keyid}"))
+                labels::verify_signature(file, &ring, over, &stop)?.map(|keyid| format!("key {keyid}"))
             })
         },
         |path, outcome| report.take(path, outcome),
