@@ -79,6 +79,8 @@ pub struct Setting {
     pub violations: ViolationRule,
     pub mmap_check: MmapCheck,
     pub verity: VerityDigests,
+    /// `fail_securely` over a FUSE backing.
+    pub unverifiable: bool,
 }
 
 impl Default for Setting {
@@ -88,6 +90,7 @@ impl Default for Setting {
             violations: ViolationRule::Once,
             mmap_check: MmapCheck::Elf,
             verity: VerityDigests::Computed,
+            unverifiable: false,
         }
     }
 }
@@ -128,7 +131,10 @@ impl Bench {
         setting: Setting,
         blacklist: Blacklist,
     ) -> Self {
-        let parse = |text: &str| Arc::new(Policy::parse(text.as_bytes(), &ParseOptions::default()).unwrap());
+        let parse = |text: &str| {
+            let policy = Policy::parse(text.as_bytes(), &ParseOptions::default()).unwrap();
+            Arc::new(if setting.unverifiable { policy.with_fail_securely() } else { policy })
+        };
         let list = Arc::new(List::new(ListOptions::new(Template::named("ima-sig").unwrap(), bank)).unwrap());
         let audit = Arc::new(Audit::in_memory("test"));
         let ring = Arc::new(Keyring::with_blacklist("_ima", Arc::new(blacklist)));
@@ -145,7 +151,7 @@ impl Bench {
             on_measure_failure: OnMeasureFailure::Deny,
             path_prefix: Vec::new(),
             backing: BackingFacts {
-                magic: 0xef53,
+                magic: if setting.unverifiable { 0x6573_5546 } else { 0xef53 },
                 name: "ext4".to_owned(),
                 subtype: None,
                 uuid: [0; 16],
@@ -162,14 +168,19 @@ impl Bench {
     pub fn file(&self, name: &str, content: &[u8]) -> Arc<TestFile> {
         let disk = self.dir.path().join(name);
         std::fs::write(&disk, content).unwrap();
-        let file = Arc::new(TestFile {
+        let file = Self::existing(disk);
+        settle();
+        file
+    }
+
+    /// A file that is there already.
+    pub fn existing(disk: PathBuf) -> Arc<TestFile> {
+        Arc::new(TestFile {
             disk,
             written_elsewhere: AtomicBool::new(false),
             used_elsewhere: AtomicBool::new(false),
             state: FileState::default(),
-        });
-        settle();
-        file
+        })
     }
 
     pub fn label(&self, file: &TestFile, value: &[u8]) {
