@@ -21,7 +21,16 @@ pub(crate) fn line(stamped: &Stamped) -> Vec<u8> {
 }
 
 pub(crate) fn text(record: &Record) -> Vec<u8> {
-    let mut out = Text(Vec::with_capacity(256));
+    spelled(record, Place::Line)
+}
+
+/// The text for where the kernel puts it between single quotes.
+pub(crate) fn quotable(record: &Record) -> Vec<u8> {
+    spelled(record, Place::Quotes)
+}
+
+fn spelled(record: &Record, place: Place) -> Vec<u8> {
+    let mut out = Text(Vec::with_capacity(256), place);
     match record {
         Record::Integrity(integrity) => out.integrity(integrity),
         Record::FileRule(rule) => out.file_rule(rule),
@@ -33,7 +42,16 @@ pub(crate) fn text(record: &Record) -> Vec<u8> {
 
 /// A line under construction. Writing to a vector cannot fail, so the results of `write!` are dropped in
 /// one place ([`Text::put`]).
-struct Text(Vec<u8>);
+struct Text(Vec<u8>, Place);
+
+/// What stands around a text, and must not be ended by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A line of its own.
+    Line,
+    /// Single quotes, in a C string.
+    Quotes,
+}
 
 impl Text {
     fn put(&mut self, args: std::fmt::Arguments<'_>) {
@@ -44,7 +62,8 @@ impl Text {
     /// `audit_log_untrustedstring`: quoted when every byte is printable ASCII other than space and the
     /// double quote, else uppercase hex without quotes. Source: `audit_string_contains_control`.
     fn string(&mut self, bytes: &[u8]) {
-        if bytes.iter().all(|b| (0x21..=0x7e).contains(b) && *b != b'"') {
+        let ends_quotes = |byte: u8| self.1 == Place::Quotes && byte == b'\'';
+        if bytes.iter().all(|b| (0x21..=0x7e).contains(b) && *b != b'"' && !ends_quotes(*b)) {
             self.0.push(b'"');
             self.0.extend_from_slice(bytes);
             self.0.push(b'"');
@@ -72,7 +91,12 @@ impl Text {
 
     /// Bytes the kernel writes as they are. A line feed would begin a forged record.
     fn plain(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes.iter().map(|b| if *b == b'\n' { b' ' } else { *b }));
+        let place = self.1;
+        self.0.extend(bytes.iter().map(|b| match (place, *b) {
+            (_, b'\n') => b' ',
+            (Place::Quotes, b'\'' | 0..=0x1f) => b' ',
+            (Place::Line | Place::Quotes, other) => other,
+        }));
     }
 
     /// Source: `integrity_audit_message`, security/integrity/integrity_audit.c.
@@ -139,7 +163,7 @@ mod tests {
     use super::*;
 
     fn quoted(bytes: &[u8]) -> String {
-        let mut text = Text(Vec::new());
+        let mut text = Text(Vec::new(), Place::Line);
         text.string(bytes);
         String::from_utf8(text.0).unwrap()
     }
@@ -158,6 +182,14 @@ mod tests {
         ] {
             assert_eq!(quoted(bytes), expected);
         }
+    }
+
+    #[test]
+    fn between_quotes_nothing_ends_them() {
+        let mut text = Text(Vec::new(), Place::Quotes);
+        text.string(b"/a'");
+        text.plain(b" op=a' res=1\0\n");
+        assert_eq!(text.0, b"2F6127 op=a  res=1  ");
     }
 
     #[test]

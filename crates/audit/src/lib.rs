@@ -2,7 +2,7 @@
 //!
 //! A [`Record`] says who asked for what and what came of it, in the kernel's field names. [`Audit`] gives it
 //! a serial and a time, keeps it in a ring that `/.imafs/audit` is read from, and hands it to every sink:
-//! a file, standard output, the journal. Each sink has its own thread and its own bounded queue; a record
+//! a file, standard output, the journal, the kernel's audit system. Each sink has its own thread and its own bounded queue; a record
 //! that a sink cannot take is counted, and the sink is told how many it missed as soon as it works again.
 //!
 //! This crate decides nothing and knows no policy. It does not know that FUSE exists, and it does not choose
@@ -25,4 +25,6 @@ pub use hub::{Audit, Config, SinkStatus};
 pub use process::Process;
 pub use record::{FileRule, Integrity, Lost, PolicyRule, Record, RecordType, Stamped};
 pub use ring::{Batch, Limits, Line};
-pub use sink::{Format, JournalSink, Sink, SinkSpec, SinkSpecError, StdoutSink, file::FileSink};
+pub use sink::{
+    Format, JournalSink, KernelSink, Sink, SinkSpec, SinkSpecError, SocketError, StdoutSink, file::FileSink,
+};

@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod journal;
+pub mod socket;
 pub mod stdout;
 
 use std::io;
@@ -14,11 +15,12 @@ use std::str::FromStr;
 use crate::record::Stamped;
 
 pub use journal::JournalSink;
+pub use socket::{KernelSink, SocketError};
 pub use stdout::StdoutSink;
 
 /// Something that takes records one at a time.
 pub trait Sink: Send + 'static {
-    /// What to call it in messages and counts: `file:/var/log/x`, `stdout`, `journal`.
+    /// What to call it in messages and counts: `file:/var/log/x`, `stdout`, `journal`, `kernel`.
     fn name(&self) -> String;
 
     /// Writes one record, whole.
@@ -74,7 +76,7 @@ impl FromStr for Format {
     }
 }
 
-/// A sink as an option names it: `file:PATH`, `stdout` or `journal`.
+/// A sink as an option names it: `file:PATH`, `stdout`, `journal` or `kernel`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkSpec {
     /// Append to this file.
@@ -83,14 +85,16 @@ pub enum SinkSpec {
     Stdout,
     /// Send to the journal.
     Journal,
+    /// Hand to the kernel's audit system.
+    Kernel,
 }
 
 /// An option string that names no sink or no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkSpecError {
-    /// Not one of the three forms.
-    #[error("unknown audit sink {0:?}: expected file:PATH, stdout or journal")]
+    /// Not one of the four forms.
+    #[error("unknown audit sink {0:?}: expected file:PATH, stdout, journal or kernel")]
     Sink(String),
     /// `file:` without a path.
     #[error("audit sink file: names no path")]
@@ -109,6 +113,7 @@ impl FromStr for SinkSpec {
             (_, Some(path)) => Ok(SinkSpec::File(path.into())),
             ("stdout", None) => Ok(SinkSpec::Stdout),
             ("journal", None) => Ok(SinkSpec::Journal),
+            ("kernel", None) => Ok(SinkSpec::Kernel),
             _ => Err(SinkSpecError::Sink(text.to_owned())),
         }
     }
@@ -119,12 +124,14 @@ impl SinkSpec {
     ///
     /// # Errors
     /// What opening the file or making the socket said; the caller knows the name. A journal that does not
-    /// run is no error here: records sent meanwhile count as lost.
+    /// run is no error here: records sent meanwhile count as lost. A kernel that would not take records is one,
+    /// a [`SocketError`] within.
     pub fn open(&self, format: Format) -> io::Result<Box<dyn Sink>> {
         Ok(match self {
             SinkSpec::File(path) => Box::new(file::FileSink::open(path, format)?),
             SinkSpec::Stdout => Box::new(StdoutSink::new(format)),
             SinkSpec::Journal => Box::new(JournalSink::new(format)?),
+            SinkSpec::Kernel => Box::new(KernelSink::open().map_err(io::Error::other)?),
         })
     }
 }
@@ -138,6 +145,7 @@ mod tests {
         assert_eq!("file:/a:b".parse(), Ok(SinkSpec::File("/a:b".into())));
         assert_eq!("stdout".parse(), Ok(SinkSpec::Stdout));
         assert_eq!("journal".parse(), Ok(SinkSpec::Journal));
+        assert_eq!("kernel".parse(), Ok(SinkSpec::Kernel));
         assert_eq!("file:".parse::<SinkSpec>(), Err(SinkSpecError::NoPath));
         assert_eq!("syslog".parse::<SinkSpec>(), Err(SinkSpecError::Sink("syslog".into())));
         assert_eq!("kernel".parse(), Ok(Format::Kernel));
