@@ -19,6 +19,8 @@ mod listing;
 mod names;
 #[path = "fs/owners.rs"]
 mod owners;
+#[path = "fs/paths.rs"]
+mod paths;
 #[path = "fs/sharing.rs"]
 mod sharing;
 #[path = "fs/stacks.rs"]

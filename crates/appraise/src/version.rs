@@ -83,6 +83,8 @@ pub struct FileFacts {
     pub group: u32,
     /// The full `st_mode`, type bits included.
     pub mode: u16,
+    /// How many names it has.
+    pub links: u32,
 }
 
 impl FileFacts {
@@ -109,6 +111,7 @@ pub fn facts(fd: impl AsFd) -> Result<FileFacts, Errno> {
         owner: stat.stx_uid,
         group: stat.stx_gid,
         mode: stat.stx_mode,
+        links: stat.stx_nlink,
     })
 }
 

@@ -38,7 +38,7 @@ pub use access::{Access, FMODE_EXEC};
 pub use denial::Denial;
 pub use grant::Grant;
 pub use monitor::{Begun, Change, Monitor};
-pub use object::Object;
+pub use object::{Names, Object};
 pub use options::{BackingFacts, Layer, MmapCheck, Mode, OnMeasureFailure, Options, ViolationRule};
 pub use release::Closing;
 pub use state::FileState;

@@ -20,7 +20,7 @@ use crate::digests::{by_kind, kind};
 use crate::exec::ExecNotes;
 use crate::grant::Grant;
 use crate::kind::Kind;
-use crate::object::Object;
+use crate::object::{Names, Object};
 use crate::options::Options;
 use crate::plan::{Hooks, Plan};
 use crate::records;
@@ -74,6 +74,12 @@ impl Monitor {
         &self.options
     }
 
+    /// Whether any rule looks at paths.
+    #[must_use]
+    pub fn goes_by_path(&self) -> bool {
+        self.uses.path
+    }
+
     /// How many accesses were refused since the mount began.
     #[must_use]
     pub fn denials(&self) -> u64 {
@@ -102,7 +108,9 @@ impl Monitor {
         }
         let known = object.state().with(|inner| Known::of(inner, &facts));
         let inode = (facts.version.dev(), facts.version.ino());
+        let names = if self.uses.path { object.names(facts.links) } else { Names::default() };
         let plan = Plan {
+            names,
             as_interpreter: access.is_exec() && self.uses.any_exec && self.execs.take(access.tid, inode),
             readers_before: known.readers,
             writers_before: known.writers,

@@ -9,6 +9,16 @@ use std::sync::Arc;
 
 use crate::state::FileState;
 
+/// The names of a file, as far as they are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Paths as [`Object::path`] has them: the one by which the file was last looked up, then its others. Where rules ask
+    /// for paths a file without one is refused.
+    pub paths: Vec<Vec<u8>>,
+    /// There are others that are not known.
+    pub more: bool,
+}
+
 /// One inode of the filesystem, shared between its table, its open files and the monitor's work.
 pub trait Object: Send + Sync {
     /// What the monitor remembers of this inode. One per record, living exactly as long.
@@ -47,11 +57,13 @@ pub trait Object: Send + Sync {
     /// When it cannot be found out; the inode then counts as in use.
     fn is_in_use(&self) -> io::Result<bool>;
 
-    /// The absolute path in the mount by which it was last looked up, for records and `path=` rules.
+    /// The absolute path in the mount by which it was last looked up, for records.
     ///
     /// Bytes, beginning with `/`; the last component alone when no path leads to it any more, or too long a one.
-    /// Where rules ask for paths such an object is refused.
     fn path(&self) -> Vec<u8>;
+
+    /// What it is called, for `path=` rules; asked when an access arrives. `links` is how many names it has.
+    fn names(&self, links: u32) -> Names;
 
     /// The inode (device, number) that `path` names from the mount's root, symlinks followed inside the root.
     ///

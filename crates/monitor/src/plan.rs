@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use appraise::FileFacts;
-use policy::{Actions, Decision, Func, Mask, Query, Undecided};
+use policy::{Actions, Decision, Func, Mask, Policy, Query, Undecided};
 
 use crate::access::Access;
 use crate::kind::Kind;
 use crate::monitor::Monitor;
-use crate::object::Object;
+use crate::object::{Names, Object};
 use crate::options::{Layer, MmapCheck, Mode};
 use crate::state::LAYERS;
 use crate::subject::ProcSubject;
@@ -37,12 +37,36 @@ impl Hook {
 #[derive(Debug, Default)]
 pub(crate) struct Hooks {
     list: [Option<Hook>; MOST],
+    /// The same hooks once more, with what is asked of the file's other names only. All must be content.
+    others: Vec<Hook>,
 }
 
 impl Hooks {
     pub fn iter(&self) -> impl Iterator<Item = &Hook> {
-        self.list.iter().flatten()
+        self.list.iter().flatten().chain(&self.others)
     }
+
+    /// Takes up what is asked of another name, if it is not asked already.
+    fn also(&mut self, mut hook: Hook) {
+        for known in self.iter().filter(|known| known.func == hook.func) {
+            for (decision, known) in hook.decisions.iter_mut().zip(&known.decisions) {
+                if decision.as_ref().zip(known.as_ref()).is_some_and(|(new, known)| asks_the_same(new, known))
+                {
+                    *decision = None;
+                }
+            }
+        }
+        if hook.decisions.iter().any(Option::is_some) {
+            self.others.push(hook);
+        }
+    }
+}
+
+/// Whether two decisions ask for the same, by whatever rules.
+fn asks_the_same(one: &Decision, other: &Decision) -> bool {
+    let measure = |decision: &Decision| (decision.pcr, decision.template.clone());
+    let appraise = |decision: &Decision| (decision.appraise_class, decision.algos, decision.flags);
+    one.actions == other.actions && measure(one) == measure(other) && appraise(one) == appraise(other)
 }
 
 /// Everything known of one access before any of its content has been looked at.
@@ -50,6 +74,8 @@ pub(crate) struct Plan {
     pub object: Arc<dyn Object>,
     pub access: Access,
     pub facts: FileFacts,
+    /// What the file was called when the access arrived, where rules ask for that.
+    pub names: Names,
     /// The kernel opens this file as the interpreter of the program it has just opened.
     pub as_interpreter: bool,
     /// Read-only opens that stood before this access.
@@ -114,25 +140,52 @@ impl Monitor {
             (mapped == Mapped::Yes || plan.as_interpreter).then_some((Func::MmapCheck, Mask::EXEC)),
         ];
         let subject = ProcSubject::new(access.tid);
-        let path = if self.uses.path { plan.object.path() } else { Vec::new() };
+        let names = &plan.names;
         // What no path leads to would slip through every rule about paths.
-        if self.uses.path && !path.starts_with(b"/") {
+        let lost = names.paths.is_empty() || names.paths.iter().any(|path| !path.starts_with(b"/"));
+        if self.uses.path && lost {
             return Err(Undecided::Path);
         }
-        let object = self.policy_object(&plan.facts, &path);
+        let (path, others) = names.paths.split_first().map_or((&[][..], &[][..]), |(path, o)| (path, o));
+        let object = self.policy_object(&plan.facts, path);
         let mut hooks = Hooks::default();
         for (slot, pass) in hooks.list.iter_mut().zip(passes) {
             let Some((func, mask)) = pass else { continue };
             let query = Query { func, mask, object: &object, subject: &subject, digest };
-            *slot = Some(self.at_hook(&query)?);
+            *slot = Some(self.at_hook(&query, |policy| policy.decide(&query))?);
+        }
+        for (func, mask) in passes.into_iter().flatten().filter(|_| names.more || !others.is_empty()) {
+            for path in others {
+                let object = self.policy_object(&plan.facts, path);
+                let query = Query { func, mask, object: &object, subject: &subject, digest };
+                hooks.also(self.at_hook(&query, |policy| policy.decide(&query))?);
+            }
+            if names.more {
+                let query = Query { func, mask, object: &object, subject: &subject, digest };
+                self.by_any_name(&query, &mut hooks)?;
+            }
         }
         Ok(hooks)
     }
 
-    fn at_hook(&self, query: &Query<'_>) -> Result<Hook, Undecided> {
+    /// Takes up whatever may be asked of a name that is not known.
+    fn by_any_name(&self, query: &Query<'_>, hooks: &mut Hooks) -> Result<(), Undecided> {
+        hooks.also(self.at_hook(query, |policy| policy.decide_supposing(query, None))?);
+        for rule in self.layers().flat_map(|layer| layer.policy.path_rules()) {
+            // In the other layer this is another rule, which more is asked by if anything.
+            hooks.also(self.at_hook(query, |policy| policy.decide_supposing(query, Some(rule)))?);
+        }
+        Ok(())
+    }
+
+    fn at_hook(
+        &self,
+        query: &Query<'_>,
+        decide: impl Fn(&Policy) -> Result<Decision, Undecided>,
+    ) -> Result<Hook, Undecided> {
         let mut decisions = [None, None];
         for (slot, layer) in decisions.iter_mut().zip(self.layers()) {
-            let mut decision = layer.policy.decide(query)?;
+            let mut decision = decide(&layer.policy)?;
             if self.options.mode == Mode::Off {
                 decision.actions.remove(Actions::APPRAISE);
             }

@@ -9,8 +9,8 @@ use common::{
     label_of, rewrite, settle, to_end,
 };
 use monitor::{
-    Access, Begun, Change, Closing, Denial, FMODE_EXEC, FileState, Grant, MmapCheck, Monitor, Object, Step,
-    Work,
+    Access, Begun, Change, Closing, Denial, FMODE_EXEC, FileState, Grant, MmapCheck, Monitor, Names, Object,
+    Step, Work,
 };
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -399,6 +399,74 @@ fn nobody_writes_a_program_between_its_check_and_its_start() {
     bench.pass(&file, WRITE);
 }
 
+// Files with several names.
+
+/// Gives the file another name, of which the filesystem knows if `known`.
+fn link(bench: &Bench, file: &TestFile, name: &str, known: bool) {
+    std::fs::hard_link(&file.disk, bench.dir.path().join(name)).unwrap();
+    settle();
+    if known {
+        file.other_names.lock().unwrap().push(format!("/{name}").into_bytes());
+    }
+}
+
+#[test]
+fn a_hard_link_does_not_take_a_file_out_of_a_rule_about_paths() {
+    for (name, known, path) in [("b", true, "/b"), ("b", true, "/{b,c}"), ("b", false, "/c")] {
+        let bench = Bench::new(&format!("appraise func=FILE_CHECK path={path} appraise_type=imasig\n"));
+        let file = bench.file("a", b"hello\n");
+        bench.pass(&file, READ);
+        link(&bench, &file, name, known);
+        bench.label(&file, &hello_hash());
+        bench.refuse(&file, READ, "IMA-signature-required");
+        bench.trust("ec");
+        bench.label(&file, &hello_signature());
+        bench.pass(&file, READ);
+    }
+}
+
+#[test]
+fn a_file_all_of_whose_names_are_outside_a_rule_about_paths_is_let_through() {
+    let bench = Bench::new("appraise func=FILE_CHECK path=/c appraise_type=imasig\n");
+    let file = bench.file("a", b"hello\n");
+    link(&bench, &file, "b", true);
+    bench.pass(&file, READ);
+    assert!(matches!(bench.begin(&file, READ), Begun::Done(Ok(_))));
+}
+
+#[test]
+fn what_one_name_exempts_another_does_not() {
+    let bench = Bench::new("dont_appraise path=/b\nappraise func=FILE_CHECK path=/**\n");
+    let file = bench.file("b", b"hello\n");
+    bench.pass(&file, READ);
+    link(&bench, &file, "a", true);
+    bench.refuse(&file, READ, "missing-hash");
+    let bench = Bench::new("dont_measure path=/b\nmeasure path=/**\n");
+    let file = bench.file("b", b"hello\n");
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), 1, "boot_aggregate alone");
+    link(&bench, &file, "a", false);
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), 2);
+}
+
+#[test]
+fn a_file_whose_names_are_not_all_known_is_held_against_every_rule_about_paths() {
+    let policy = "measure path=/x pcr=11\nmeasure path=/y pcr=12\nappraise path=/x\n\
+        appraise path=/y appraise_type=imasig\ndont_appraise\n";
+    let bench = Bench::new(policy);
+    let file = labelled_hello(&bench);
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), 1);
+    link(&bench, &file, "b", false);
+    bench.refuse(&file, READ, "IMA-signature-required");
+    assert_eq!(bench.list.count(), 3, "measured into both");
+    bench.trust("ec");
+    bench.label(&file, &hello_signature());
+    bench.pass(&file, READ);
+    bench.pass(&file, READ);
+}
+
 // What is remembered, and for whom.
 
 #[test]
@@ -446,6 +514,9 @@ impl Object for Relabelled {
             settle();
         }
         self.file.path()
+    }
+    fn names(&self, links: u32) -> Names {
+        self.file.names(links)
     }
     fn resolve(&self, path: &[u8]) -> Option<(u64, u64)> {
         self.file.resolve(path)

@@ -133,6 +133,11 @@ impl Conditions {
     /// What of the object is not as the rule wants it.
     pub(crate) fn mismatch_of_object(&self, object: &Object<'_>) -> Option<Mismatch> {
         let path = || self.path.as_ref().is_none_or(|glob| glob.matches(object.path));
+        self.mismatch_but_path(object).or_else(|| unless(path(), Mismatch::Path))
+    }
+
+    /// The same, whatever the object is called.
+    pub(crate) fn mismatch_but_path(&self, object: &Object<'_>) -> Option<Mismatch> {
         unless(self.fsmagic.is_none_or(|magic| magic == object.fsmagic), Mismatch::FsMagic)
             .or_else(|| {
                 unless(self.fsname.as_deref().is_none_or(|name| name == object.fsname), Mismatch::FsName)
@@ -144,7 +149,6 @@ impl Conditions {
             .or_else(|| unless(self.fsuuid.is_none_or(|uuid| uuid == object.fsuuid), Mismatch::FsUuid))
             .or_else(|| unless(self.fowner.is_none_or(|test| test.holds(object.owner)), Mismatch::Fowner))
             .or_else(|| unless(self.fgroup.is_none_or(|test| test.holds(object.group)), Mismatch::Fgroup))
-            .or_else(|| unless(path(), Mismatch::Path))
     }
 
     /// Whether the rule asks who the subject is.

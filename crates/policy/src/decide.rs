@@ -268,6 +268,25 @@ impl Policy {
         self.walk(query.func, wanted, |_, rule| mismatch(rule, query, &mut asked))
     }
 
+    /// As [`Policy::decide`] where the object's path cannot be told: supposing that of all rules with `path=` this
+    /// one alone matches, or none.
+    ///
+    /// Whatever the path, what is asked of the access is asked by one of these decisions for none and for each of
+    /// [`Policy::path_rules`].
+    ///
+    /// # Errors
+    /// As [`Policy::decide`].
+    pub fn decide_supposing(&self, query: &Query<'_>, rule: Option<usize>) -> Result<Decision, Undecided> {
+        let mut asked = Asked::of(query.subject);
+        let supposed = rule;
+        self.walk(query.func, Actions::all(), |index, rule| {
+            if rule.when.path.is_some() && supposed != Some(index) {
+                return Ok(Some(Mismatch::Path));
+            }
+            mismatch_given(rule, query, || rule.when.mismatch_but_path(query.object), &mut asked)
+        })
+    }
+
     /// Decides the measurement of a buffer: a key for a keyring `name`, data with the label `name`.
     ///
     /// # Errors
@@ -306,6 +325,16 @@ pub(crate) fn mismatch(
     query: &Query<'_>,
     asked: &mut Asked<'_>,
 ) -> Result<Option<Mismatch>, Undecided> {
+    mismatch_given(rule, query, || rule.when.mismatch_of_object(query.object), asked)
+}
+
+/// The same, given what of the object does not match.
+fn mismatch_given(
+    rule: &Rule,
+    query: &Query<'_>,
+    of_object: impl FnOnce() -> Option<Mismatch>,
+    asked: &mut Asked<'_>,
+) -> Result<Option<Mismatch>, Undecided> {
     if query.func.is_data() {
         return mismatch_of_data(rule, query.func, None, asked);
     }
@@ -314,7 +343,7 @@ pub(crate) fn mismatch(
     if !mask_ignored && !when.mask.is_none_or(|test| test.holds(query.mask)) {
         return Ok(Some(Mismatch::Mask));
     }
-    if let Some(mismatch) = when.mismatch_of_object(query.object) {
+    if let Some(mismatch) = of_object() {
         return Ok(Some(mismatch));
     }
     if when.needs_subject()

@@ -1,6 +1,9 @@
 //! Properties of the parser: what it prints it reads, and no line makes it panic.
 
-use policy::{ParseOptions, Policy, parse_rule, parse_rule_recorded};
+mod common;
+
+use common::{Gone, file};
+use policy::{Actions, Class, Func, Mask, ParseOptions, Policy, Query, parse_rule, parse_rule_recorded};
 use proptest::prelude::*;
 
 const IMAFS: ParseOptions = ParseOptions { kernel_only: false };
@@ -81,6 +84,42 @@ fn line() -> impl Strategy<Value = String> {
         .prop_map(|(action, words)| {
             std::iter::once(action.to_owned()).chain(words).collect::<Vec<_>>().join(" ")
         })
+}
+
+/// A rule about paths, or about everything.
+fn path_rule() -> impl Strategy<Value = String> {
+    const ACTIONS: &[&str] =
+        &["measure", "dont_measure", "appraise", "dont_appraise", "audit", "dont_audit", "hash", "dont_hash"];
+    const PATHS: &[&str] =
+        &["", " path=/a", " path=/b", " path=/*", " path=/d/**", " path=/a func=MMAP_CHECK"];
+    (prop::sample::select(ACTIONS), prop::sample::select(PATHS))
+        .prop_map(|(action, path)| format!("{action}{path}\n"))
+}
+
+proptest! {
+    /// What any path would have asked of the access, one of the suppositions asks.
+    #[test]
+    fn no_path_asks_for_what_no_supposition_asks(rules in prop::collection::vec(path_rule(), 1..8)) {
+        let policy = Policy::parse(rules.concat().as_bytes(), &IMAFS).unwrap();
+        let suppositions: Vec<_> = std::iter::once(None).chain(policy.path_rules().map(Some)).collect();
+        for path in ["/a", "/b", "/c", "/d/e"] {
+            let object = file(0, path);
+            let (func, mask) = (Func::FileCheck, Mask::READ);
+            let query = Query { func, mask, object: &object, subject: &Gone, digest: None };
+            let decision = policy.decide(&query).unwrap();
+            let supposed: Vec<_> =
+                suppositions.iter().map(|rule| policy.decide_supposing(&query, *rule).unwrap()).collect();
+            for class in Class::ALL.into_iter().filter(|class| decision.actions.contains(class.bit())) {
+                let by_the_same = supposed.iter().any(|supposed| {
+                    supposed.actions.contains(class.bit())
+                        && supposed.deciding(class) == decision.deciding(class)
+                });
+                // An appraise rule drops an earlier hash, in one supposition as with one path.
+                let dropped = Actions::HASH == class.bit();
+                prop_assert!(by_the_same || dropped, "{path} {class:?}");
+            }
+        }
+    }
 }
 
 proptest! {

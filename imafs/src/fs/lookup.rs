@@ -14,7 +14,8 @@ use sys::handle::FileHandle;
 
 use super::attr::stat;
 use super::backing::{Backing, device_of};
-use super::node::{Key, Node, Place};
+use super::names::has_several;
+use super::node::{Key, Node};
 use super::{Attr, CONTROL_NAME, CacheMode, ControlIno, Errno, Filesystem, Ino};
 
 /// What the kernel is told of a name: the inode, and one lookup that it will forget later.
@@ -122,7 +123,7 @@ impl Filesystem {
     pub(super) fn enter(&self, directory: &Arc<Node>, name: &OsStr, found: Found) -> Entry {
         let stat = found.stat;
         let node = self.adopt(found);
-        self.place(&node, directory, name);
+        self.place(&node, directory, name, stat.stx_nlink);
         self.entry(&node, &stat)
     }
 
@@ -134,29 +135,13 @@ impl Filesystem {
         node
     }
 
-    /// Notes that `node` is now called `name` in `directory`.
-    pub(super) fn place(&self, node: &Arc<Node>, directory: &Arc<Node>, name: &OsStr) {
-        if node.ino().is_root() {
-            return;
-        }
-        let same = node
-            .place()
-            .is_some_and(|old| Arc::ptr_eq(&old.parent, directory) && *old.name == *name.as_bytes());
-        if !same {
-            let place = Place { parent: Arc::clone(directory), name: name.as_bytes().into() };
-            let left = node.set_place(Some(place));
-            self.close_streams(&self.table.sweep(left));
-        }
-    }
-
     /// What the kernel is told of a record.
     pub(super) fn entry(&self, node: &Node, stat: &Statx) -> Entry {
         let attr = self.backing().attr(stat);
         let ttl = self.ttl();
         // Each open of a file with several names is preceded by a lookup, so that the name on record is the one
         // it was opened by.
-        let aliased = attr.kind() == FileType::RegularFile && attr.nlink > 1;
-        let entry_ttl = if aliased { Duration::ZERO } else { ttl };
+        let entry_ttl = if has_several(attr.kind(), attr.nlink) { Duration::ZERO } else { ttl };
         Entry { ino: node.ino(), attr, entry_ttl, attr_ttl: ttl }
     }
 }

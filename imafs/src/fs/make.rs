@@ -100,6 +100,7 @@ impl Filesystem {
         let found = self.probe(&directory, name)?;
         let stat = found.stat;
         let node = self.adopt(found);
+        self.linked_at(&node, &directory, name);
         // The kernel was told that the first name may be believed for long.
         self.look_up_again(&node);
         Ok(self.entry(&node, &stat))

@@ -6,8 +6,8 @@
 //!
 //! One file per family of operations: `lookup` and `forget`, `attr` and `setattr`, `readdir`, `make`, `remove` and
 //! `rename`, `xattr`, `open`, `create` and `release`, `data`, `ioctl`, `statfs`. Beneath them: `backing` (the tree),
-//! `vault` (descriptors), `node` and `table` (inode records), `opens` (who has a record open), `turns` (opens that
-//! wait for a close), `caller` (credentials for creating), `pool`.
+//! `vault` (descriptors), `node` and `table` (inode records), `names` and `path` (what they are called), `opens` (who
+//! has a record open), `turns` (opens that wait for a close), `caller` (credentials for creating), `pool`.
 //!
 //! This module decides nothing about integrity: it asks the monitor, and only the monitor's grant opens a file.
 //! It does not know how replies are encoded. Lock order: see `table` and `node`.
@@ -29,6 +29,7 @@ mod ioctl;
 pub mod kernel;
 mod lookup;
 mod make;
+mod names;
 mod node;
 mod open;
 mod opens;
@@ -59,6 +60,7 @@ pub use statfs::Statfs;
 pub use xattr::XattrAnswer;
 
 use caller::CallerGuard;
+use names::Linked;
 use pool::Pool;
 use readdir::DirStreams;
 use table::Table;
@@ -143,6 +145,7 @@ pub struct Filesystem {
     /// What waits for a directory's lock in the kernel. Its holder may itself wait for an answer from `waits`.
     notices: Pool,
     turns: Turns,
+    linked: Linked,
     kernel: OnceLock<Arc<dyn Kernel>>,
     negotiated: OnceLock<Negotiated>,
     /// Cleared when the kernel says that nothing of this backing can be lent.
@@ -182,6 +185,7 @@ impl Filesystem {
             control,
             streams: DirStreams::new(),
             turns: Turns::default(),
+            linked: Linked::new(),
             kernel: OnceLock::new(),
             negotiated: OnceLock::new(),
             opened: [const { AtomicU64::new(0) }; 2],

@@ -1,15 +1,17 @@
 //! The record of one inode.
 //!
-//! Locks of a record: `place`, `pinned` and `opens` are never held together, nor across a system call except that
+//! Locks of a record: `places`, `pinned` and `opens` are never held together, nor across a system call except that
 //! `opens` is held while a descriptor is opened for it, a file is lent, or a lease tells whether it is written
 //! (calls that do not wait for other requests).
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use monitor::{FileState, Object};
+use monitor::{FileState, Names, Object};
 use parking_lot::Mutex;
 use rustix::fs::{FileType, OFlags};
 use sys::handle::FileHandle;
@@ -33,13 +35,61 @@ pub(super) enum Key {
     },
 }
 
-/// Where an inode was last looked up.
+/// A name of an inode.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     /// The directory.
     pub parent: Arc<Node>,
     /// The name in it.
     pub name: Box<[u8]>,
+}
+
+impl Place {
+    pub(super) fn new(parent: &Arc<Node>, name: &OsStr) -> Self {
+        Self { parent: Arc::clone(parent), name: name.as_bytes().into() }
+    }
+
+    /// A name that a record holds, which keeps the directory's record.
+    fn counted(parent: &Arc<Node>, name: &OsStr) -> Self {
+        parent.children.fetch_add(1, Ordering::AcqRel);
+        Self::new(parent, name)
+    }
+
+    /// Undoes [`Place::counted`].
+    fn uncounted(self) -> Arc<Node> {
+        self.parent.children.fetch_sub(1, Ordering::AcqRel);
+        self.parent
+    }
+
+    fn is(&self, parent: &Arc<Node>, name: &OsStr) -> bool {
+        Arc::ptr_eq(&self.parent, parent) && *self.name == *name.as_bytes()
+    }
+}
+
+/// How many names of an inode are kept beside the last one. A file with more counts as one whose names are not known.
+const NAMES_MAX: usize = 16;
+
+/// The names by which an inode is known.
+#[derive(Debug, Default)]
+struct Places {
+    /// Where it was last looked up.
+    last: Option<Place>,
+    /// Where else it was looked up or linked, oldest first. Some may be gone.
+    others: Vec<Place>,
+}
+
+impl Places {
+    /// Keeps a name beside the last one. Gives back what there is no room for.
+    fn keep(&mut self, place: Place) -> Option<Place> {
+        self.others.push(place);
+        (self.others.len() > NAMES_MAX).then(|| self.others.remove(0))
+    }
+
+    /// Takes a name out that is not the last one.
+    fn take(&mut self, parent: &Arc<Node>, name: &OsStr) -> Option<Place> {
+        let index = self.others.iter().position(|other| other.is(parent, name))?;
+        Some(self.others.remove(index))
+    }
 }
 
 /// The record of one inode: its identity and what is remembered while the kernel knows it.
@@ -51,9 +101,9 @@ pub struct Node {
     state: FileState,
     /// Lookups the kernel has not forgotten yet.
     pub(super) lookups: AtomicU64,
-    /// Records whose place is in this directory.
+    /// Names of records in this directory.
     pub(super) children: AtomicU64,
-    place: Mutex<Option<Place>>,
+    places: Mutex<Places>,
     pinned: Mutex<Option<Arc<OwnedFd>>>,
     pub(super) opens: Mutex<Opens>,
     /// Reads of this inode that wait in the pool.
@@ -70,7 +120,7 @@ impl Node {
             state: FileState::default(),
             lookups: AtomicU64::new(0),
             children: AtomicU64::new(0),
-            place: Mutex::new(None),
+            places: Mutex::new(Places::default()),
             pinned: Mutex::new(None),
             opens: Mutex::new(Opens::default()),
             reading: AtomicU32::new(0),
@@ -117,17 +167,53 @@ impl Node {
 
     /// Where it was last looked up.
     pub(super) fn place(&self) -> Option<Place> {
-        self.place.lock().clone()
+        self.places.lock().last.clone()
     }
 
-    /// Moves the record to `place` and counts it there; returns the directory it was counted in before.
-    pub(super) fn set_place(&self, place: Option<Place>) -> Option<Arc<Node>> {
-        if let Some(new) = &place {
-            new.parent.children.fetch_add(1, Ordering::AcqRel);
+    /// Where else it is or was to be found.
+    pub(super) fn other_places(&self) -> Vec<Place> {
+        self.places.lock().others.clone()
+    }
+
+    /// Notes that it was found under this name. If it has `several` those that are known are kept. Gives back the
+    /// directories of the others, and of those there is no room for.
+    pub(super) fn found_at(&self, parent: &Arc<Node>, name: &OsStr, several: bool) -> Vec<Arc<Node>> {
+        let mut places = self.places.lock();
+        let mut gone = Vec::new();
+        if !places.last.as_ref().is_some_and(|last| last.is(parent, name)) {
+            let new = places.take(parent, name).unwrap_or_else(|| Place::counted(parent, name));
+            if let Some(before) = places.last.replace(new) {
+                gone.extend(if several { places.keep(before) } else { Some(before) });
+            }
         }
-        let old = std::mem::replace(&mut *self.place.lock(), place)?;
-        old.parent.children.fetch_sub(1, Ordering::AcqRel);
-        Some(old.parent)
+        if !several {
+            gone.append(&mut places.others);
+        }
+        drop(places);
+        gone.into_iter().map(Place::uncounted).collect()
+    }
+
+    /// Notes another name, beside that by which it was found last. Gives back as [`Node::found_at`].
+    pub(super) fn also_at(&self, parent: &Arc<Node>, name: &OsStr) -> Option<Arc<Node>> {
+        let mut places = self.places.lock();
+        if places.last.iter().chain(&places.others).any(|known| known.is(parent, name)) {
+            return None;
+        }
+        let gone = places.keep(Place::counted(parent, name));
+        drop(places);
+        gone.map(Place::uncounted)
+    }
+
+    /// Notes that a name is gone. That by which it was found last stays on record: it may be open by it.
+    pub(super) fn gone_from(&self, place: &Place) -> Option<Arc<Node>> {
+        let gone = self.places.lock().take(&place.parent, OsStr::from_bytes(&place.name));
+        gone.map(Place::uncounted)
+    }
+
+    /// Forgets all names; gives back their directories.
+    pub(super) fn leave(&self) -> Vec<Arc<Node>> {
+        let places = std::mem::take(&mut *self.places.lock());
+        places.last.into_iter().chain(places.others).map(Place::uncounted).collect()
     }
 
     /// Whether neither the kernel nor another record refers to this one.
@@ -194,6 +280,10 @@ impl Object for Node {
 
     fn path(&self) -> Vec<u8> {
         super::path::of(self)
+    }
+
+    fn names(&self, links: u32) -> Names {
+        super::path::all_of(self, links)
     }
 
     fn resolve(&self, path: &[u8]) -> Option<(u64, u64)> {

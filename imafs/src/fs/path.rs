@@ -1,32 +1,61 @@
-//! The path of a record, for measurement entries, audit records and `path=` rules.
+//! The paths of a record, for measurement entries, audit records and `path=` rules.
 
-use super::node::Node;
+use std::sync::Arc;
 
-/// A chain of places longer than this is a loop made by racing renames; the path then counts as unreachable.
-const DEPTH_MAX: usize = 4096;
+use monitor::Names;
+
+use super::node::{Node, Place};
+
+/// The kernel builds a path in a buffer of 4096 bytes, with the zero byte. A chain of places that is a loop, made by racing
+/// renames, ends here as well.
+const PATH_MAX: usize = 4095;
+
+/// The kernel's copy of a last component (`NAME_MAX`, with the zero byte).
+const LAST_MAX: usize = 254;
 
 /// The absolute path by which `node` was last looked up: `/` for the root.
 ///
-/// When no chain of places leads to the root the last component alone is given, as the kernel records the dentry's
-/// name when `d_path` fails (`ima_d_path`, security/integrity/ima/ima_api.c).
+/// When no chain of places leads to the root, or too long a one, the last component alone is given, as the kernel records
+/// the dentry's name when `d_path` fails (`ima_d_path`, security/integrity/ima/ima_api.c).
 pub(super) fn of(node: &Node) -> Vec<u8> {
     if node.ino().is_root() {
         return b"/".to_vec();
     }
-    let Some(place) = node.place() else { return Vec::new() };
-    let last = place.name.clone();
-    let mut names = vec![place.name];
-    let mut directory = place.parent;
-    while !directory.ino().is_root() {
-        match directory.place() {
-            Some(place) if names.len() < DEPTH_MAX => {
-                names.push(place.name);
-                directory = place.parent;
-            }
-            _ => return last.into_vec(),
-        }
+    node.place().map_or_else(Vec::new, |place| through(&place))
+}
+
+/// The paths of a file that has `links` names: the one by which it was last looked up, whether it is there still or
+/// not, then those that are there.
+pub(super) fn all_of(node: &Node, links: u32) -> Names {
+    let last = node.place();
+    let mut paths = vec![of(node)];
+    let others = node.other_places();
+    if links <= 1 && others.is_empty() {
+        return Names { paths, more: false };
     }
-    let mut path = Vec::with_capacity(names.iter().map(|name| name.len() + 1).sum());
+    let leads_there = |place: &Place| node.vault().leads_to(place, node);
+    let mut found = last.iter().filter(|place| leads_there(place)).count();
+    for other in others.iter().filter(|other| leads_there(other)) {
+        found += 1;
+        paths.push(through(other));
+    }
+    Names { paths, more: u32::try_from(found).is_ok_and(|found| found < links) }
+}
+
+fn through(place: &Place) -> Vec<u8> {
+    let mut names = vec![place.name.clone()];
+    let mut length = place.name.len() + 1;
+    let mut directory = Arc::clone(&place.parent);
+    while !directory.ino().is_root() {
+        let up = directory.place().filter(|up| length + up.name.len() < PATH_MAX);
+        let Some(up) = up else {
+            return place.name.get(..LAST_MAX).unwrap_or(&place.name).to_vec();
+        };
+        length += up.name.len() + 1;
+        names.push(up.name);
+        directory = up.parent;
+    }
+    let mut path = Vec::with_capacity(length);
     for name in names.iter().rev() {
         path.push(b'/');
         path.extend_from_slice(name);

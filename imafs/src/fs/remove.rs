@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, unlinkat};
 
-use super::node::{Key, Node};
+use super::node::{Key, Node, Place};
 use super::{Errno, Filesystem, Ino};
 
 impl Filesystem {
@@ -29,7 +29,7 @@ impl Filesystem {
         let (directory, name) = self.writable_directory(parent, name)?;
         let victim = self.save_victim(&directory, name);
         let removed = unlinkat(directory.path_fd()?, name, flags);
-        victim.settle(removed.is_ok());
+        self.name_removed(victim, removed.is_ok());
         removed
     }
 
@@ -42,24 +42,40 @@ impl Filesystem {
             Key::Handle(_) => found.kind() == FileType::Directory || found.stat.stx_nlink <= 1,
             Key::Number { .. } => true,
         };
-        let known = self.table.peek(&found.key).filter(|_| lost);
-        if let Some(node) = &known {
+        let Some(node) = self.table.peek(&found.key) else { return Victim(None) };
+        if lost {
             node.pin(found.fd);
         }
-        Victim(known)
+        Victim(Some(Lost {
+            node,
+            pinned: lost,
+            place: Place::new(directory, name),
+            links: found.stat.stx_nlink,
+        }))
+    }
+
+    /// Lets go of the inode again when it kept its name after all, or else notes that the name is gone.
+    pub(super) fn name_removed(&self, victim: Victim, removed: bool) {
+        let Some(lost) = victim.0 else { return };
+        if removed {
+            self.name_gone(&lost.node, &lost.place, lost.links.saturating_sub(1));
+        } else if lost.pinned {
+            lost.node.unpin();
+        }
     }
 }
 
-/// An inode that is about to lose a name.
+/// An inode that is about to lose a name, if the kernel knows it.
 #[must_use]
 #[derive(Debug)]
-pub(super) struct Victim(Option<Arc<Node>>);
+pub(super) struct Victim(Option<Lost>);
 
-impl Victim {
-    /// Lets go of the inode again when it kept its name after all.
-    pub(super) fn settle(self, removed: bool) {
-        if let Some(node) = self.0.filter(|_| !removed) {
-            node.unpin();
-        }
-    }
+#[derive(Debug)]
+struct Lost {
+    node: Arc<Node>,
+    /// The record was pinned because of this.
+    pinned: bool,
+    place: Place,
+    /// How many names the inode had before.
+    links: u32,
 }

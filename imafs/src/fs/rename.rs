@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rustix::fs::{RenameFlags, renameat_with};
 
-use super::node::Node;
+use super::names::has_several;
+use super::node::{Node, Place};
 use super::{Errno, Filesystem, Ino};
 
 impl Filesystem {
@@ -31,21 +32,30 @@ impl Filesystem {
         let victim = (!exchange).then(|| self.save_victim(&to, new_name));
         let renamed = renameat_with(from.path_fd()?, name, to.path_fd()?, new_name, flags);
         if let Some(victim) = victim {
-            victim.settle(renamed.is_ok());
+            self.name_removed(victim, renamed.is_ok());
         }
         renamed?;
-        if let Some(node) = moved {
-            self.place(&node, &to, new_name);
+        if let Some((node, links)) = moved {
+            self.moved(&node, links, (&from, name), (&to, new_name));
         }
-        if let Some(node) = met {
-            self.place(&node, &from, name);
+        if let Some((node, links)) = met {
+            self.moved(&node, links, (&to, new_name), (&from, name));
         }
         Ok(())
     }
 
-    /// The record of the inode behind a name, if the kernel knows it.
-    fn known(&self, directory: &Arc<Node>, name: &OsStr) -> Option<Arc<Node>> {
+    /// The record of the inode behind a name, if the kernel knows it, and how many names the inode has.
+    fn known(&self, directory: &Arc<Node>, name: &OsStr) -> Option<(Arc<Node>, u32)> {
         let found = self.probe(directory, name).ok()?;
-        self.table.peek(&found.key)
+        Some((self.table.peek(&found.key)?, found.stat.stx_nlink))
+    }
+
+    fn moved(&self, node: &Arc<Node>, links: u32, from: (&Arc<Node>, &OsStr), to: (&Arc<Node>, &OsStr)) {
+        self.place(node, to.0, to.1, links);
+        let from = Place::new(from.0, from.1);
+        // Renaming one name of an inode to another of its names does nothing, and succeeds.
+        if has_several(node.kind(), links) && !self.vault.leads_to(&from, node) {
+            self.name_gone(node, &from, links);
+        }
     }
 }

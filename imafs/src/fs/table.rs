@@ -79,24 +79,25 @@ impl Table {
         let _previous = node
             .lookups
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |lookups| Some(lookups.saturating_sub(count)));
-        self.sweep(Some(node))
+        self.sweep(vec![node])
     }
 
-    /// Drops `node` if it is unused, then the directory it was in, and so on upwards. Tells which were dropped.
-    pub(super) fn sweep(&self, mut node: Option<Arc<Node>>) -> Vec<Ino> {
+    /// Drops those of `nodes` that are unused, then the directories they were in, and so on upwards. Tells which were
+    /// dropped.
+    pub(super) fn sweep(&self, mut nodes: Vec<Arc<Node>>) -> Vec<Ino> {
         let mut dropped = Vec::new();
-        while let Some(candidate) = node.take() {
+        while let Some(candidate) = nodes.pop() {
             if candidate.ino().is_root() || !candidate.is_unused() {
-                break;
+                continue;
             }
             let mine = |_: &Key, found: &Arc<Node>| Arc::ptr_eq(found, &candidate) && candidate.is_unused();
             if self.by_key.remove_if(candidate.key(), mine).is_none() {
-                break;
+                continue;
             }
             self.by_ino.remove(&candidate.ino());
             candidate.vault().evict(candidate.ino());
             dropped.push(candidate.ino());
-            node = candidate.set_place(None);
+            nodes.extend(candidate.leave());
         }
         dropped
     }

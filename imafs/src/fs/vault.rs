@@ -19,7 +19,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::attr::stat;
 use super::backing::{Backing, device_of};
-use super::node::{Key, Node};
+use super::lookup::key_of;
+use super::node::{Key, Node, Place};
 use super::{Errno, Ino};
 
 /// Enough that the reader and the pool threads seldom meet.
@@ -107,6 +108,15 @@ impl Vault {
         })
     }
 
+    /// Whether a name leads to the record's inode.
+    pub(super) fn leads_to(&self, place: &Place, node: &Node) -> bool {
+        let found = self.path_fd(&place.parent).and_then(|directory| {
+            let fd = openat(directory, OsStr::from_bytes(&place.name), STEP, Mode::empty())?;
+            key_of(&self.backing, fd.as_fd(), &stat(&fd)?)
+        });
+        found.is_ok_and(|key| key == *node.key())
+    }
+
     /// Remembers a descriptor of `ino` until it is the least recently used one.
     pub(super) fn keep(&self, ino: Ino, fd: Arc<OwnedFd>) {
         if let Some(shard) = self.shard(ino) {
@@ -174,8 +184,6 @@ fn raise_limit() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::lookup::key_of;
-    use crate::fs::node::Place;
     use crate::fs::table::Table;
     use rustix::fs::FileType;
     use std::process::Command;
@@ -190,7 +198,7 @@ mod tests {
         let found = stat(&fd).unwrap();
         let key = key_of(vault.backing(), fd.as_fd(), &found).unwrap();
         let node = table.intern(key, FileType::from_raw_mode(u32::from(found.stx_mode)), vault);
-        node.set_place(Some(Place { parent: Arc::clone(parent), name: name.as_bytes().into() }));
+        node.found_at(parent, name.as_ref(), false);
         node
     }
 

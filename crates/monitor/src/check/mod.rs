@@ -26,6 +26,7 @@ use crate::monitor::{Monitor, is_strict, note_served};
 use crate::options::Layer;
 use crate::plan::{Hooks, Plan};
 use crate::records::{self, Event};
+use crate::state::LAYERS;
 use crate::violation;
 use content::Gathered;
 pub(crate) use exclusion::{Left, Waits};
@@ -95,11 +96,12 @@ impl<'a> Check<'a> {
             if !self.plan.access.created {
                 return;
             }
-            for hook in hooks.iter().filter(|hook| hook.func == Func::FileCheck) {
-                for (layer, decision) in hook.decisions.iter().enumerate() {
-                    let appraises = |decision: &Decision| decision.actions.contains(Actions::APPRAISE);
-                    inner.set_new(layer, decision.as_ref().is_some_and(appraises));
-                }
+            for layer in 0..LAYERS {
+                let mut decisions = hooks
+                    .iter()
+                    .filter(|hook| hook.func == Func::FileCheck)
+                    .filter_map(|hook| hook.decisions.get(layer)?.as_ref());
+                inner.set_new(layer, decisions.any(|decision| decision.actions.contains(Actions::APPRAISE)));
             }
         });
     }

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use appraise::VerityDigests;
@@ -16,8 +16,8 @@ use ima::{HashAlgo, PcrIndex, Template};
 use keyring::{Added, Blacklist, Certificate, Keyring};
 use measure::{List, ListOptions, PcrBank, SoftBank};
 use monitor::{
-    Access, BackingFacts, Begun, Closing, Denial, FileState, Grant, Layer, MmapCheck, Mode, Monitor, Object,
-    OnMeasureFailure, Options, Step, ViolationRule, Work,
+    Access, BackingFacts, Begun, Closing, Denial, FileState, Grant, Layer, MmapCheck, Mode, Monitor, Names,
+    Object, OnMeasureFailure, Options, Step, ViolationRule, Work,
 };
 use policy::{ParseOptions, Policy};
 
@@ -28,6 +28,8 @@ pub struct TestFile {
     pub written_elsewhere: AtomicBool,
     /// Stands for a mapping for reading that outlived its open.
     pub used_elsewhere: AtomicBool,
+    /// Paths of its other names, as far as they are known.
+    pub other_names: Mutex<Vec<Vec<u8>>>,
     state: FileState,
 }
 
@@ -54,6 +56,12 @@ impl Object for TestFile {
 
     fn path(&self) -> Vec<u8> {
         [b"/", self.disk.file_name().unwrap().as_encoded_bytes()].concat()
+    }
+
+    fn names(&self, links: u32) -> Names {
+        let mut paths = vec![self.path()];
+        paths.extend(self.other_names.lock().unwrap().iter().cloned());
+        Names { more: (links as usize) > paths.len(), paths }
     }
 
     fn resolve(&self, path: &[u8]) -> Option<(u64, u64)> {
@@ -179,6 +187,7 @@ impl Bench {
             disk,
             written_elsewhere: AtomicBool::new(false),
             used_elsewhere: AtomicBool::new(false),
+            other_names: Mutex::new(Vec::new()),
             state: FileState::default(),
         })
     }
