@@ -4,6 +4,10 @@
 //! maps it instead of running `BPRM_CHECK` on it. So when a thread's exec open of an ELF file is granted, the
 //! inode its `PT_INTERP` names is noted; the next exec open of that thread is the interpreter if it is that
 //! inode, and a program otherwise. The note serves once.
+//!
+//! An exec can fail before the interpreter is opened, and the thread can then start the interpreter as a program. The
+//! kernel holds the program open until it is done with it, and lets go of it before the thread can ask for anything
+//! else. So the note ends with the open it was made for, which is known by its [`Ticket`].
 
 use std::num::NonZeroUsize;
 
@@ -20,29 +24,84 @@ const NOTES: NonZeroUsize = match NonZeroUsize::new(4096) {
 /// Backing inode: device and number.
 pub(crate) type InodeId = (u64, u64);
 
+/// What names one open for execution until it is released, where the monitor wants to know. The filesystem keeps it with
+/// the open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ticket(u32);
+
+impl Ticket {
+    /// How many bits it has. A number that comes again after so many can end a note of another open, whose interpreter is
+    /// then checked as a program too.
+    pub const BITS: u32 = 24;
+
+    /// For opens that are not told apart.
+    pub const NONE: Self = Self(0);
+
+    /// The ticket as a number.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The ticket that [`Ticket::bits`] gave; what is beyond its bits is dropped.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits & ((1 << Self::BITS) - 1))
+    }
+
+    fn next(self) -> Self {
+        match Self::from_bits(self.0.wrapping_add(1)) {
+            Self::NONE => Self(1),
+            next => next,
+        }
+    }
+}
+
 /// The notes, by thread id.
 #[derive(Debug)]
-pub(crate) struct ExecNotes {
-    expected: Mutex<LruCache<u32, InodeId>>,
+pub(crate) struct ExecNotes(Mutex<Notes>);
+
+#[derive(Debug)]
+struct Notes {
+    expected: LruCache<u32, (InodeId, Ticket)>,
+    last: Ticket,
 }
 
 impl ExecNotes {
     pub fn new() -> Self {
-        Self { expected: Mutex::new(LruCache::new(NOTES)) }
+        Self(Mutex::new(Notes { expected: LruCache::new(NOTES), last: Ticket::NONE }))
     }
 
-    /// Notes that `tid`'s next exec open is its interpreter if it is `inode`.
+    /// Notes that `tid`'s next exec open is its interpreter if it is `inode`, until the open with this ticket ends.
     ///
     /// Not for thread 0: that is every thread whose id cannot be seen, and one must not profit from another's.
-    pub fn expect(&self, tid: u32, inode: InodeId) {
-        if tid != 0 {
-            self.expected.lock().put(tid, inode);
+    pub fn expect(&self, tid: u32, inode: InodeId) -> Ticket {
+        if tid == 0 {
+            return Ticket::NONE;
         }
+        let mut notes = self.0.lock();
+        notes.last = notes.last.next();
+        let ticket = notes.last;
+        notes.expected.put(tid, (inode, ticket));
+        ticket
     }
 
     /// Whether an exec open of `inode` by `tid` is the interpreter that was expected. Uses the note up.
     pub fn take(&self, tid: u32, inode: InodeId) -> bool {
-        self.expected.lock().pop(&tid) == Some(inode)
+        self.0.lock().expected.pop(&tid).is_some_and(|(expected, _)| expected == inode)
+    }
+
+    /// The open with this ticket has ended: what it was followed by was no part of its exec.
+    pub fn end(&self, ticket: Ticket) {
+        if ticket == Ticket::NONE {
+            return;
+        }
+        let mut notes = self.0.lock();
+        // There are as many as threads just now between two opens: hardly any.
+        let of_it = notes.expected.iter().find(|(_, (_, made_for))| *made_for == ticket).map(|(tid, _)| *tid);
+        if let Some(tid) = of_it {
+            notes.expected.pop(&tid);
+        }
     }
 }
 
@@ -60,6 +119,29 @@ mod tests {
         notes.expect(7, (1, 2));
         assert!(!notes.take(7, (1, 3)));
         assert!(!notes.take(7, (1, 2)), "a wrong inode uses the note up");
+    }
+
+    #[test]
+    fn a_note_ends_with_the_open_it_was_made_for_and_no_other() {
+        let notes = ExecNotes::new();
+        let (first, second) = (notes.expect(7, (1, 2)), notes.expect(8, (1, 2)));
+        notes.end(first);
+        notes.end(Ticket::NONE);
+        assert!(!notes.take(7, (1, 2)));
+        assert!(notes.take(8, (1, 2)));
+        let third = notes.expect(7, (1, 2));
+        notes.end(second);
+        notes.end(first);
+        assert!(notes.take(7, (1, 2)));
+        notes.end(third);
+    }
+
+    #[test]
+    fn tickets_fit_their_bits_and_none_is_nobodys() {
+        let notes = ExecNotes::new();
+        notes.0.lock().last = Ticket::from_bits(u32::MAX);
+        assert_eq!(notes.expect(7, (1, 2)), Ticket(1));
+        assert_eq!(Ticket::from_bits(Ticket(5).bits()), Ticket(5));
     }
 
     #[test]

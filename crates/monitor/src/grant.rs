@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use appraise::ContentVersion;
 
+use crate::exec::Ticket;
 use crate::object::Object;
 
 /// Proof that the monitor allowed this open of this object.
@@ -19,12 +20,13 @@ pub struct Grant {
     object: Arc<dyn Object>,
     version: ContentVersion,
     flags: i32,
+    ticket: Ticket,
 }
 
 impl Grant {
     /// Makes the grant; the one place where that happens.
-    pub(crate) fn mint(object: Arc<dyn Object>, version: ContentVersion, flags: i32) -> Self {
-        Self { object, version, flags }
+    pub(crate) fn mint(object: Arc<dyn Object>, version: ContentVersion, flags: i32, ticket: Ticket) -> Self {
+        Self { object, version, flags, ticket }
     }
 
     /// The object that was checked, and the only one that may be served under this grant.
@@ -43,6 +45,12 @@ impl Grant {
     #[must_use]
     pub fn flags(&self) -> i32 {
         self.flags
+    }
+
+    /// What names the open that was allowed until it is released; to be given back with its release.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
     }
 
     /// Whether the open that was allowed may write.

@@ -36,6 +36,7 @@ mod work;
 
 pub use access::{Access, FMODE_EXEC};
 pub use denial::Denial;
+pub use exec::Ticket;
 pub use grant::Grant;
 pub use monitor::{Begun, Change, Monitor};
 pub use object::{Names, Object};

@@ -17,7 +17,7 @@ use policy::{Actions, AppraiseClass, Class, Decision, Func, Mask, Query, RuleFla
 use crate::access::{Access, is_write};
 use crate::denial::Denial;
 use crate::digests::{by_kind, kind};
-use crate::exec::ExecNotes;
+use crate::exec::{ExecNotes, Ticket};
 use crate::grant::Grant;
 use crate::kind::Kind;
 use crate::object::{Names, Object};
@@ -104,7 +104,7 @@ impl Monitor {
         };
         if !facts.is_regular() || !self.uses.anything {
             object.state().with(|inner| inner.count(access.flags));
-            return Begun::Done(Ok(Grant::mint(object, facts.version, access.flags)));
+            return Begun::Done(Ok(Grant::mint(object, facts.version, access.flags, Ticket::NONE)));
         }
         let known = object.state().with(|inner| Known::of(inner, &facts));
         let inode = (facts.version.dev(), facts.version.ino());
@@ -166,8 +166,8 @@ impl Monitor {
         if !stands {
             return None;
         }
-        self.note_interpreter(plan, known.kind.as_ref());
-        Some(Grant::mint(Arc::clone(&plan.object), plan.facts.version, access.flags))
+        let ticket = self.note_interpreter(plan, known.kind.as_ref());
+        Some(Grant::mint(Arc::clone(&plan.object), plan.facts.version, access.flags, ticket))
     }
 
     /// Whether nothing is left to do for any hook: measured, audited, appraised, and the results stand.
@@ -218,15 +218,16 @@ impl Monitor {
     }
 
     /// Notes which inode the kernel will open next as the interpreter of a program just granted.
-    pub(crate) fn note_interpreter(&self, plan: &Plan, kind: Option<&Kind>) {
+    pub(crate) fn note_interpreter(&self, plan: &Plan, kind: Option<&Kind>) -> Ticket {
         if !plan.access.is_exec() || plan.as_interpreter {
-            return;
+            return Ticket::NONE;
         }
         if let Some(Kind::Elf { interpreter: Some(path) }) = kind
             && let Some(inode) = plan.object.resolve(path)
         {
-            self.execs.expect(plan.access.tid, inode);
+            return self.execs.expect(plan.access.tid, inode);
         }
+        Ticket::NONE
     }
 
     /// Whether hash labels are written at this layer's word.
@@ -248,12 +249,13 @@ impl Monitor {
         })
     }
 
-    /// Ends one open. Called in the reader thread, in request order.
+    /// Ends one open. Called in the reader thread, in request order, with the ticket of the open's grant.
     ///
     /// When it was the last writer, the work that is given back renews the hash label; it must run before any
     /// later request on this inode is answered.
     #[must_use]
-    pub fn release(self: &Arc<Self>, object: Arc<dyn Object>, flags: i32) -> Option<Closing> {
+    pub fn release(self: &Arc<Self>, object: Arc<dyn Object>, flags: i32, ticket: Ticket) -> Option<Closing> {
+        self.execs.end(ticket);
         let last = object.state().with(|inner| {
             inner.uncount(flags);
             let last = is_write(flags) && inner.writers == 0;

@@ -54,9 +54,9 @@ impl Work {
 
     fn decide(mut self, left: Left) -> Result<Grant, Denial> {
         let decided = Check::new(&self.monitor, &self.plan, left).decide();
-        let version = decided.inspect_err(|_| self.monitor.count_denial())?;
+        let (version, ticket) = decided.inspect_err(|_| self.monitor.count_denial())?;
         self.granted = true;
-        Ok(Grant::mint(Arc::clone(&self.plan.object), version, self.plan.access.flags))
+        Ok(Grant::mint(Arc::clone(&self.plan.object), version, self.plan.access.flags, ticket))
     }
 }
 

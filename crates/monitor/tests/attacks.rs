@@ -5,12 +5,12 @@
 mod common;
 
 use common::{
-    Bench, READ, READ_WRITE, Setting, TestFile, WRITE, access, granted, hello_hash, hello_signature,
+    Bench, READ, READ_WRITE, Setting, TestFile, WRITE, access, finish, granted, hello_hash, hello_signature,
     label_of, rewrite, settle, to_end,
 };
 use monitor::{
     Access, Begun, Change, Closing, Denial, FMODE_EXEC, FileState, Grant, MmapCheck, Monitor, Names, Object,
-    Step, Work,
+    Step, Ticket, Work,
 };
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -256,7 +256,7 @@ fn work_that_waits_for_somebody_to_leave_holds_no_thread() {
     bench.hold(&file, WRITE);
     file.written_elsewhere.store(true, Ordering::Relaxed);
     let object: Arc<dyn Object> = Arc::<TestFile>::clone(&file);
-    let Some(closing) = bench.monitor.release(object, WRITE) else { unreachable!() };
+    let Some(closing) = bench.monitor.release(object, WRITE, Ticket::NONE) else { unreachable!() };
     let Begun::Work(work) = bench.begin(&file, READ) else { unreachable!() };
     let Step::Later { work: closing, .. } = closing.run() else { panic!("the label is renewed too soon") };
     rewrite(&file, b"jello\n");
@@ -362,9 +362,34 @@ fn an_interpreter_in_disguise_is_still_checked_as_a_mapping() {
     // The kernel looks at neither class nor byte order in `e_ident`.
     let disguised = [&program[..4], &[1, 2], &program[6..]].concat();
     let loader = bench.file("lib64/ld-linux-x86-64.so.2", &disguised);
-    bench.pass(&elf, FMODE_EXEC);
+    bench.hold(&elf, FMODE_EXEC);
     bench.pass(&loader, FMODE_EXEC);
     assert_eq!(bench.list.count(), 3, "boot_aggregate, the program, its interpreter");
+}
+
+/// An exec that fails after its program was opened leaves a thread that has not gone on to the interpreter.
+#[test]
+fn what_is_started_after_an_exec_that_failed_is_a_program() {
+    let bench = Bench::new("audit func=BPRM_CHECK\n");
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let elf = bench.file("elf", &program);
+    std::fs::create_dir(bench.dir.path().join("lib64")).unwrap();
+    let loader = bench.file("lib64/ld-linux-x86-64.so.2", &program);
+    // Once from the check, once from memory.
+    for turn in 0..2 {
+        let grant = finish(bench.begin(&elf, FMODE_EXEC)).unwrap();
+        let object: Arc<dyn Object> = Arc::<TestFile>::clone(&elf);
+        assert!(bench.monitor.release(object, FMODE_EXEC, grant.ticket()).is_none());
+        let before = bench.records().len();
+        rewrite(&loader, &[&program[..], &[turn, 0]].concat());
+        bench.pass(&loader, FMODE_EXEC);
+        assert_eq!(bench.records().len(), before + 1, "the interpreter is a program");
+        let running = finish(bench.begin(&elf, FMODE_EXEC)).unwrap();
+        rewrite(&loader, &[&program[..], &[turn, 1]].concat());
+        bench.pass(&loader, FMODE_EXEC);
+        assert_eq!(bench.records().len(), before + 1, "the interpreter is the program's");
+        drop(running);
+    }
 }
 
 #[test]
@@ -604,7 +629,7 @@ impl Reader {
     fn end(&mut self) {
         let Some(flags) = self.open.pop_front() else { return };
         let object: Arc<dyn Object> = Arc::<TestFile>::clone(&self.file);
-        if let Some(closing) = self.bench.monitor.release(object, flags) {
+        if let Some(closing) = self.bench.monitor.release(object, flags, Ticket::NONE) {
             self.queue.submit(move || to_end(closing, Closing::run));
         }
     }

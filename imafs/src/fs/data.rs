@@ -13,7 +13,7 @@ use rustix::fs::{FallocateFlags, FileType, SeekFrom, copy_file_range, fallocate,
 use rustix::io::{ReadWriteFlags, preadv2, pwrite, retry_on_intr};
 
 use super::node::Node;
-use super::{Errno, Filesystem, Ino};
+use super::{Errno, Filesystem, Handle, Ino};
 
 /// Copies are made in pieces of this size, so that a large one can be interrupted; short answers are allowed.
 const COPY_PIECE: u64 = 64 << 20;
@@ -31,7 +31,7 @@ impl Filesystem {
             Ok(found) => found,
             Err(errno) => return reply(Err(errno)),
         };
-        node.opens.lock().reads(fh);
+        node.opens.lock().reads(Handle(fh).renewal());
         let mut data = vec![0_u8; usize::try_from(size).unwrap_or(0)];
         match fill(&fd, &mut data, offset, ReadWriteFlags::NOWAIT) {
             Ok(length) => {

@@ -53,6 +53,7 @@ pub use control_tree::{ControlIno, ControlTree};
 pub use kernel::{Kernel, Lent, Negotiated};
 pub use lookup::{Entry, Looked};
 pub use open::{CreateReply, OpenReply, Opened};
+pub use opens::Handle;
 pub use readdir::{DirEntry, DirOpened, PlusEntry};
 pub use rustix::io::Errno;
 pub use setattr::{SetAttr, SetTime};

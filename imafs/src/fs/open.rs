@@ -129,7 +129,7 @@ impl Filesystem {
             },
             Err(errno) => {
                 // The monitor counts this open since it began, and the kernel will not release it.
-                self.end_open(node, grant.flags());
+                self.end_open(node, grant.flags(), grant.ticket());
                 self.refuse(answer, errno);
             }
         }

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use monitor::Grant;
+use monitor::{Grant, Ticket};
 use rustix::fs::OFlags;
 
 use super::Errno;
@@ -22,6 +22,34 @@ pub(super) enum OpenMode {
     Cached,
     /// The kernel reads and writes the lent backing file.
     Lent,
+}
+
+/// The handle of an open: its number among those that make the kernel drop pages, and the monitor's ticket, either of
+/// them 0 for most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle(pub u64);
+
+impl Handle {
+    /// Enough for more opens of one file than there are nanoseconds in a quarter of an hour.
+    const NUMBER_BITS: u32 = u64::BITS - Ticket::BITS;
+
+    /// Puts it together.
+    #[must_use]
+    pub fn new(renewal: u64, ticket: Ticket) -> Self {
+        Self(u64::from(ticket.bits()) << Self::NUMBER_BITS | renewal)
+    }
+
+    /// The number of the open, 0 if it drops no pages.
+    #[must_use]
+    pub fn renewal(self) -> u64 {
+        self.0 & ((1 << Self::NUMBER_BITS) - 1)
+    }
+
+    /// The monitor's ticket.
+    #[must_use]
+    pub fn ticket(self) -> Ticket {
+        Ticket::from_bits(u32::try_from(self.0 >> Self::NUMBER_BITS).unwrap_or(0))
+    }
 }
 
 /// What is remembered of a record's opens.
@@ -173,4 +201,18 @@ impl Opens {
 fn is_written(path_fd: &OwnedFd) -> bool {
     let file = reopen(path_fd, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
     file.and_then(|file| sys::lease::is_open_for_writing(file.as_fd())).unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_holds_both_of_its_parts() {
+        for (renewal, bits) in [(0, 0), (1, 0), (0, 1), ((1 << 40) - 1, (1 << 24) - 1), (7, 1 << 23)] {
+            let handle = Handle::new(renewal, Ticket::from_bits(bits));
+            assert_eq!((handle.renewal(), handle.ticket().bits()), (renewal, bits));
+        }
+        assert_eq!(Handle::new(0, Ticket::NONE), Handle(0));
+    }
 }

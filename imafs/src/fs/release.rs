@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use monitor::{Closing, Object, Step};
+use monitor::{Closing, Object, Step, Ticket};
 
 use super::attr::stat;
 use super::node::Node;
 use super::pool::Next;
-use super::{Errno, Filesystem, Ino};
+use super::{Errno, Filesystem, Handle, Ino};
 
 impl Filesystem {
     /// One descriptor of an open file is being closed.
@@ -34,13 +34,13 @@ impl Filesystem {
         }
         let Ok(node) = self.table.find(ino) else { return };
         node.opens.lock().uncount(flags & libc::O_ACCMODE != libc::O_RDONLY);
-        self.end_open(&node, flags);
+        self.end_open(&node, flags, Handle(fh).ticket());
     }
 
     /// Tells the monitor that an open has ended, and queues what the last writer's close leaves to be done.
-    pub(super) fn end_open(self: &Arc<Self>, node: &Arc<Node>, flags: i32) {
+    pub(super) fn end_open(self: &Arc<Self>, node: &Arc<Node>, flags: i32, ticket: Ticket) {
         let object: Arc<dyn Object> = Arc::clone(node) as Arc<dyn Object>;
-        let Some(closing) = self.monitor.release(object, flags) else { return };
+        let Some(closing) = self.monitor.release(object, flags, ticket) else { return };
         // The kernel may forget the inode before the work is done. The record must not go: an inode looked up again
         // would get another one, whose opens do not wait for this work.
         node.lookups.fetch_add(1, Ordering::AcqRel);

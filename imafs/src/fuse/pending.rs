@@ -10,10 +10,7 @@ use monitor::Grant;
 use super::convert::errno;
 use super::device::Device;
 use super::wire::Message;
-use crate::fs::{CreateReply, Entry, Errno, OpenReply, Opened};
-
-/// There are no handles. Opens that make the kernel drop pages have a number, to be told when they read.
-const NO_HANDLE: u64 = 0;
+use crate::fs::{CreateReply, Entry, Errno, Handle, OpenReply, Opened};
 
 /// fuser's reply objects that can be answered with an error.
 pub trait Refuse {
@@ -118,14 +115,14 @@ impl CreateReply for Pending<ReplyCreate> {
 
 /// Turns the monitor's grant into the words that open a file. Nothing else does; the grant is used up.
 fn open_out(message: &mut Message, grant: Grant, how: &Opened) {
-    let (fh, mut flags, flush, backing_id) = match how {
-        Opened::Cached { renew: None, flush } => (NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE, *flush, 0),
+    let (renewal, mut flags, flush, backing_id) = match how {
+        Opened::Cached { renew: None, flush } => (0, FopenFlags::FOPEN_KEEP_CACHE, *flush, 0),
         Opened::Cached { renew: Some(number), flush } => (*number, FopenFlags::empty(), *flush, 0),
-        Opened::Lent { file, flush } => (NO_HANDLE, FopenFlags::FOPEN_PASSTHROUGH, *flush, file.id()),
+        Opened::Lent { file, flush } => (0, FopenFlags::FOPEN_PASSTHROUGH, *flush, file.id()),
     };
     if !flush {
         flags |= FopenFlags::FOPEN_NOFLUSH;
     }
-    message.open_out(fh, flags.bits(), backing_id);
+    message.open_out(Handle::new(renewal, grant.ticket()).0, flags.bits(), backing_id);
     drop(grant);
 }

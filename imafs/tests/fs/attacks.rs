@@ -12,7 +12,7 @@ use imafs::fs::{Caller, Errno, Ino, Looked, OpenReply, Opened};
 use monitor::Grant;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, mkdirat, openat, utimensat};
 
-use crate::common::{ALL, LENDING, Rig, SHARED, Setting, can_mount};
+use crate::common::{ALL, LENDING, Rig, SERVING, SHARED, Setting, can_mount, shell};
 
 /// A mapping of a lent file outlives its open and writes without a change of any timestamp. Pages that were read
 /// through the page cache meanwhile would be taken for the content that is checked later.
@@ -226,4 +226,34 @@ fn pages_are_believed_only_when_whoever_was_to_drop_the_old_ones_has_gone_on() {
         rig.fs.release(entry.ino, 0, libc::O_RDONLY);
     }
     rig.fs.forget(entry.ino, 1);
+}
+
+/// An exec fails after its program was opened: too long an argument. The same thread then starts the interpreter, which
+/// the kernel would have opened next.
+#[test]
+fn an_exec_that_failed_does_not_make_the_next_program_an_interpreter() {
+    if !can_mount() {
+        return;
+    }
+    for setting in [LENDING, SERVING] {
+        let rig = Rig::new(Setting { policy: "measure func=BPRM_CHECK\n", ..setting });
+        let readelf = shell(&rig.source, "readelf -lW /bin/true");
+        let loader = readelf.split("interpreter: ").nth(1).unwrap().split(']').next().unwrap();
+        let parent = std::path::Path::new(loader).parent().unwrap().to_str().unwrap();
+        shell(&rig.source, &format!("cp /bin/true true; mkdir -p .{parent}; cp -L {loader} .{loader}"));
+        let script = format!(
+            "import os\ntry: os.execv('./true', ['true', 'x' * 200000])\nexcept OSError as e: print(e.errno, flush=True)\n\
+             os.execv('.{loader}', ['ld.so', '--help'])"
+        );
+        let said = shell(&rig.target, &format!("python3 -c \"{script}\""));
+        assert!(said.starts_with("7\n"), "E2BIG, then the help: {said}");
+        assert_eq!(
+            rig.list.count(),
+            3,
+            "boot_aggregate, the program, and the interpreter as one: {setting:?}"
+        );
+        let run = std::process::Command::new("chroot").arg(&rig.target).arg("/true").status();
+        assert!(!run.unwrap().success(), "there is no libc in there");
+        assert_eq!(rig.list.count(), 3);
+    }
 }

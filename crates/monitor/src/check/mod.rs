@@ -21,6 +21,7 @@ use crate::attributes::Attributes;
 use crate::denial::Denial;
 use crate::digests::by_kind;
 use crate::evidence::Evidence;
+use crate::exec::Ticket;
 use crate::kind::Kind;
 use crate::monitor::{Monitor, is_strict, note_served};
 use crate::options::Layer;
@@ -59,8 +60,8 @@ impl<'a> Check<'a> {
         Self { monitor, plan, left, strict, evidence, fixed, name: OnceCell::new() }
     }
 
-    /// Decides; gives the content version that the decision is about.
-    pub fn decide(&self) -> Result<ContentVersion, Denial> {
+    /// Decides; gives the content version that the decision is about, and the ticket of an open for execution.
+    pub fn decide(&self) -> Result<(ContentVersion, Ticket), Denial> {
         self.nobody_starts_it()?;
         self.nobody_uses_it()?;
         let kind = self.kind()?;
@@ -80,8 +81,8 @@ impl<'a> Check<'a> {
                 inner.relabel = true;
             }
         });
-        self.monitor.note_interpreter(self.plan, kind.as_ref());
-        Ok(self.evidence.version.get().copied().unwrap_or(self.plan.facts.version))
+        let ticket = self.monitor.note_interpreter(self.plan, kind.as_ref());
+        Ok((self.evidence.version.get().copied().unwrap_or(self.plan.facts.version), ticket))
     }
 
     /// Notes what the hooks say of the whole access, before the first of them acts.

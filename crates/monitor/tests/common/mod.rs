@@ -17,7 +17,7 @@ use keyring::{Added, Blacklist, Certificate, Keyring};
 use measure::{List, ListOptions, PcrBank, SoftBank};
 use monitor::{
     Access, BackingFacts, Begun, Closing, Denial, FileState, Grant, Layer, MmapCheck, Mode, Monitor, Names,
-    Object, OnMeasureFailure, Options, Step, ViolationRule, Work,
+    Object, OnMeasureFailure, Options, Step, Ticket, ViolationRule, Work,
 };
 use policy::{ParseOptions, Policy};
 
@@ -215,7 +215,7 @@ impl Bench {
 
     pub fn close(&self, file: &Arc<TestFile>, flags: i32) {
         let object: Arc<dyn Object> = Arc::<TestFile>::clone(file);
-        if let Some(closing) = self.monitor.release(object, flags) {
+        if let Some(closing) = self.monitor.release(object, flags, Ticket::NONE) {
             to_end(closing, Closing::run);
         }
     }
