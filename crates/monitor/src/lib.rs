@@ -41,6 +41,6 @@ pub use grant::Grant;
 pub use monitor::{Begun, Change, Monitor};
 pub use object::{Names, Object};
 pub use options::{BackingFacts, Layer, MmapCheck, Mode, OnMeasureFailure, Options, ViolationRule};
-pub use release::Closing;
+pub use release::{Closed, Closing};
 pub use state::FileState;
 pub use work::{Step, Work};

@@ -267,6 +267,21 @@ impl Monitor {
         last.map(|epoch| Closing::new(Arc::clone(self), object, epoch))
     }
 
+    /// The work of renewing a label that is owed since a close that came to [`Closed::Mapped`](crate::Closed), if it
+    /// still is. To be run like that close's own. Nobody tells when a mapping ends, so this is to be asked now and then.
+    #[must_use]
+    pub fn owed(self: &Arc<Self>, object: Arc<dyn Object>) -> Option<Closing> {
+        let epoch = object.state().with(|inner| {
+            // Writers that have come since leave it to their own close.
+            let owed = inner.relabel && inner.was_written && inner.writers == 0;
+            if owed {
+                inner.pending = inner.pending.saturating_add(1);
+            }
+            owed.then_some(inner.writer_epoch)
+        });
+        epoch.map(|epoch| Closing::again(Arc::clone(self), object, epoch))
+    }
+
     /// Says that an inode changed otherwise than through an open.
     pub fn changed(&self, object: &dyn Object, change: Change) {
         let new = match change {

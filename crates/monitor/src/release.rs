@@ -24,28 +24,49 @@ pub struct Closing {
     /// The epoch of the writers that have closed.
     epoch: u32,
     patience: Patience,
+    /// It was worked off once already, and found a mapping.
+    again: bool,
+}
+
+/// What the last writer's close came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Nothing is left to be done.
+    Settled,
+    /// A mapping is left that can still write, and a label is owed when it ends; see [`Monitor::owed`].
+    Mapped,
 }
 
 impl Closing {
     pub(crate) fn new(monitor: Arc<Monitor>, object: Arc<dyn Object>, epoch: u32) -> Self {
-        Self { monitor, object, epoch, patience: Patience::default() }
+        Self { monitor, object, epoch, patience: Patience::default(), again: false }
+    }
+
+    /// The same, for a label that is owed since.
+    pub(crate) fn again(monitor: Arc<Monitor>, object: Arc<dyn Object>, epoch: u32) -> Self {
+        let mut closing = Self::new(monitor, object, epoch);
+        closing.again = true;
+        closing
     }
 
     /// Forgets what no longer stands and writes the hash label, if it is to be kept up.
     ///
     /// A label that cannot be written is told in the log only: the next check then denies, as in the kernel.
-    pub fn run(mut self) -> Step<Self, ()> {
+    pub fn run(mut self) -> Step<Self, Closed> {
         let object = self.object.as_ref();
         if object.state().with(|inner| inner.relabel) {
             match writers_left(object, self.epoch, &mut self.patience) {
                 Ok(false) => {}
-                // A mapping that is left is a writer. Its end is noticed at the next open.
-                Ok(true) => return Step::Done(()),
+                // A mapping that is left is a writer.
+                Ok(true) => return Step::Done(Closed::Mapped),
                 Err(at) => return Step::Later { work: self, at },
             }
+        } else if self.again {
+            // An open has seen to it.
+            return Step::Done(Closed::Settled);
         }
         after_writing(&self.monitor, object);
-        Step::Done(())
+        Step::Done(Closed::Settled)
     }
 }
 

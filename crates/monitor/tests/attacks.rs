@@ -9,8 +9,8 @@ use common::{
     label_of, rewrite, settle, to_end,
 };
 use monitor::{
-    Access, Begun, Change, Closing, Denial, FMODE_EXEC, FileState, Grant, MmapCheck, Monitor, Names, Object,
-    Step, Ticket, Work,
+    Access, Begun, Change, Closed, Closing, Denial, FMODE_EXEC, FileState, Grant, MmapCheck, Monitor, Names,
+    Object, Step, Ticket, Work,
 };
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -248,6 +248,33 @@ fn the_label_is_renewed_when_a_mapping_that_outlived_its_open_has_ended() {
     assert!(bench.records().is_empty());
 }
 
+#[test]
+fn a_label_is_owed_until_a_mapping_ends_and_not_while_another_writer_has_the_file() {
+    let bench = Bench::new(LABELLED);
+    let file = labelled_hello(&bench);
+    let object = || -> Arc<dyn Object> { Arc::<TestFile>::clone(&file) };
+    assert!(bench.monitor.owed(object()).is_none());
+    bench.hold(&file, WRITE);
+    file.written_elsewhere.store(true, Ordering::Relaxed);
+    bench.close(&file, WRITE);
+    rewrite(&file, b"jello\n");
+    let looked = to_end(bench.monitor.owed(object()).unwrap(), Closing::run);
+    assert_eq!((looked, label_of(&file)), (Closed::Mapped, hello_hash()));
+    bench.hold(&file, WRITE);
+    assert!(bench.monitor.owed(object()).is_none());
+    bench.close(&file, WRITE);
+    // Two may be under way at once; the second has nothing left to do.
+    let both = [bench.monitor.owed(object()).unwrap(), bench.monitor.owed(object()).unwrap()];
+    file.written_elsewhere.store(false, Ordering::Relaxed);
+    for closing in both {
+        assert_eq!(to_end(closing, Closing::run), Closed::Settled);
+    }
+    assert_ne!(label_of(&file), hello_hash());
+    assert!(bench.monitor.owed(object()).is_none());
+    bench.pass(&file, READ);
+    assert!(bench.records().is_empty());
+}
+
 /// Nobody tells when a mapping ends. To ask again is for later; the thread is free for the work of others.
 #[test]
 fn work_that_waits_for_somebody_to_leave_holds_no_thread() {
@@ -261,7 +288,7 @@ fn work_that_waits_for_somebody_to_leave_holds_no_thread() {
     let Step::Later { work: closing, .. } = closing.run() else { panic!("the label is renewed too soon") };
     rewrite(&file, b"jello\n");
     file.written_elsewhere.store(false, Ordering::Relaxed);
-    assert!(matches!(closing.run(), Step::Done(())));
+    assert!(matches!(closing.run(), Step::Done(Closed::Settled)));
     assert_ne!(label_of(&file), hello_hash());
     assert!(matches!(work.run(), Step::Done(Ok(_))));
     bench.close(&file, READ);
@@ -630,7 +657,7 @@ impl Reader {
         let Some(flags) = self.open.pop_front() else { return };
         let object: Arc<dyn Object> = Arc::<TestFile>::clone(&self.file);
         if let Some(closing) = self.bench.monitor.release(object, flags, Ticket::NONE) {
-            self.queue.submit(move || to_end(closing, Closing::run));
+            self.queue.submit(move || drop(to_end(closing, Closing::run)));
         }
     }
 }

@@ -7,7 +7,8 @@
 //! One file per family of operations: `lookup` and `forget`, `attr` and `setattr`, `readdir`, `make`, `remove` and
 //! `rename`, `xattr`, `open`, `create` and `release`, `data`, `ioctl`, `statfs`. Beneath them: `backing` (the tree),
 //! `vault` (descriptors), `node` and `table` (inode records), `names` and `path` (what they are called), `opens` (who
-//! has a record open), `turns` (opens that wait for a close), `caller` (credentials for creating), `pool`.
+//! has a record open), `turns` (opens that wait for a close), `watch` (labels owed when a mapping ends), `caller` (credentials
+//! for creating), `pool`.
 //!
 //! This module decides nothing about integrity: it asks the monitor, and only the monitor's grant opens a file.
 //! It does not know how replies are encoded. Lock order: see `table` and `node`.
@@ -44,6 +45,7 @@ mod statfs;
 mod table;
 mod turns;
 mod vault;
+mod watch;
 mod xattr;
 
 pub use attr::Attr;
@@ -67,6 +69,7 @@ use readdir::DirStreams;
 use table::Table;
 use turns::Turns;
 use vault::Vault;
+use watch::Watched;
 
 /// A node id: a counter within one mount, 1 for the root. Ids from 2^63 up belong to the control directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,6 +150,7 @@ pub struct Filesystem {
     notices: Pool,
     turns: Turns,
     linked: Linked,
+    watched: Watched,
     kernel: OnceLock<Arc<dyn Kernel>>,
     negotiated: OnceLock<Negotiated>,
     /// Cleared when the kernel says that nothing of this backing can be lent.
@@ -187,6 +191,7 @@ impl Filesystem {
             streams: DirStreams::new(),
             turns: Turns::default(),
             linked: Linked::new(),
+            watched: Watched::default(),
             kernel: OnceLock::new(),
             negotiated: OnceLock::new(),
             opened: [const { AtomicU64::new(0) }; 2],

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use monitor::{FileState, Names, Object};
 use parking_lot::Mutex;
@@ -108,6 +108,8 @@ pub struct Node {
     pub(super) opens: Mutex<Opens>,
     /// Reads of this inode that wait in the pool.
     pub(super) reading: AtomicU32,
+    /// A label is owed when its mappings end; see `watch`.
+    pub(super) watched: AtomicBool,
 }
 
 impl Node {
@@ -124,6 +126,7 @@ impl Node {
             pinned: Mutex::new(None),
             opens: Mutex::new(Opens::default()),
             reading: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
         }
     }
 

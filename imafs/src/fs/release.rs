@@ -1,13 +1,11 @@
 //! FLUSH and RELEASE: the end of an open.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use monitor::{Closing, Object, Step, Ticket};
+use monitor::{Object, Ticket};
 
 use super::attr::stat;
 use super::node::Node;
-use super::pool::Next;
 use super::{Errno, Filesystem, Handle, Ino};
 
 impl Filesystem {
@@ -40,22 +38,8 @@ impl Filesystem {
     /// Tells the monitor that an open has ended, and queues what the last writer's close leaves to be done.
     pub(super) fn end_open(self: &Arc<Self>, node: &Arc<Node>, flags: i32, ticket: Ticket) {
         let object: Arc<dyn Object> = Arc::clone(node) as Arc<dyn Object>;
-        let Some(closing) = self.monitor.release(object, flags, ticket) else { return };
-        // The kernel may forget the inode before the work is done. The record must not go: an inode looked up again
-        // would get another one, whose opens do not wait for this work.
-        node.lookups.fetch_add(1, Ordering::AcqRel);
-        let (fs, node) = (Arc::clone(self), Arc::clone(node));
-        self.checks.submit_steps(node.ino(), move || fs.close(node, closing));
-    }
-
-    /// Works off what the last writer's close left, now or when those who are just leaving have left.
-    fn close(self: Arc<Self>, node: Arc<Node>, closing: Closing) -> Next {
-        match self.telling_changes(&node, || closing.run()) {
-            Step::Done(()) => {
-                self.forget(node.ino(), 1);
-                Next::DONE
-            }
-            Step::Later { work, at } => Next::later(at, move || self.close(node, work)),
+        if let Some(closing) = self.monitor.release(object, flags, ticket) {
+            self.queue_closing(node, closing);
         }
     }
 

@@ -39,9 +39,14 @@ impl Filesystem {
         if ino.control().is_some() {
             return reply(Err(Errno::NODATA));
         }
-        if name == IMA && self.checks.is_busy(ino) {
-            let (fs, name) = (Arc::clone(self), name.to_owned());
-            return self.checks.submit(ino, move || reply(fs.value(ino, &name, size)));
+        if name == IMA {
+            if let Ok(node) = self.table.find(ino) {
+                self.queue_owed(&node);
+            }
+            if self.checks.is_busy(ino) {
+                let (fs, name) = (Arc::clone(self), name.to_owned());
+                return self.checks.submit(ino, move || reply(fs.value(ino, &name, size)));
+            }
         }
         reply(self.value(ino, name, size));
     }

@@ -1,12 +1,16 @@
 //! Several processes at once: locks, edits of the host, threads that make and remove.
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 use rustix::io::Errno;
 
-use crate::common::{ALL, LENDING, Rig, SERVING, SHARED, can_mount, shell};
+use crate::common::{ALL, LENDING, Rig, SERVING, SHARED, Setting, can_mount, shell};
 
 /// Set for the child that tries the lock; names the file.
 const ROLE: &str = "IMAFS_TEST_LOCKED_FILE";
@@ -84,5 +88,53 @@ fn many_threads_making_and_removing_leave_nothing_behind() {
             }
         });
         assert_eq!(shell(&rig.source, "ls -A"), "");
+    }
+}
+
+/// The label of a file in the mount or beneath it, in hexadecimal.
+fn label(path: &Path) -> Option<String> {
+    let mut value = [0; 100];
+    let length = rustix::fs::getxattr(path, "security.ima", &mut value[..]).ok()?;
+    value.get(..length).map(hex::encode)
+}
+
+#[test]
+fn the_label_is_renewed_when_the_last_mapping_ends() {
+    if !can_mount() {
+        return;
+    }
+    for setting in [LENDING, SERVING, SHARED] {
+        let rig = Rig::new(Setting { policy: "appraise func=FILE_CHECK\n", ..setting });
+        let map = |name: &str| {
+            let path = rig.at(name);
+            let mut file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+            file.write_all(b"content").unwrap();
+            sys::mapping::Shared::map(file.as_fd(), 7).unwrap()
+        };
+        let digest = |name: &str| {
+            let sum = shell(&rig.source, &format!("sha256sum {name}"));
+            Some(format!("0404{}", sum.split(' ').next().unwrap()))
+        };
+        let mut mappings = [map("asked"), map("left"), map("kept")];
+        for mapping in &mut mappings {
+            mapping.write(0, b"CHANGED").unwrap();
+        }
+        let [asked, left, mut kept] = mappings;
+        assert_eq!(label(&rig.at("asked")), None, "{setting:?}");
+        drop(asked);
+        assert_eq!(label(&rig.at("asked")), digest("asked"), "{setting:?}");
+        // Nobody asks, and the kernel has forgotten the file.
+        drop(left);
+        fs::write("/proc/sys/vm/drop_caches", b"2").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while label(&rig.under("left")).is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(label(&rig.under("left")), digest("left"), "{setting:?}");
+        kept.write(0, b"changed").unwrap();
+        assert_eq!(label(&rig.under("kept")), None);
+        drop(kept);
+        assert_eq!(fs::read(rig.at("kept")).unwrap(), b"changed");
+        assert_eq!(label(&rig.under("kept")), digest("kept"));
     }
 }

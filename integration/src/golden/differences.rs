@@ -164,30 +164,6 @@ pub const ALL: &[Difference] = &[
         ],
     },
     Difference {
-        name: "The end of a writable mapping is noticed late",
-        reason: "A file lent to the kernel (`--passthrough auto`) is mapped without imafs, and the mapping \
-                 outlives the open. That it has ended is noticed at the next open, which renews the hash \
-                 label first; until then the old label stands, and if the inode is forgotten meanwhile \
-                 nobody renews it. With `--passthrough off` mappings hold their open, and the label is \
-                 renewed as the kernel does.",
-        places: &[
-            ops(
-                "appraise-enforce-write",
-                86,
-                86,
-                &["ok 0x0404a6034ac19cfbad0a16babe645ae054e13a853fc48f3e6329f041de70ebc939c1 +0 +0"],
-            ),
-            ops("appraise-enforce-write", 97, 97, &["EACCES +0 +0"]),
-            audit("appraise-enforce-write", 97, 97, &["cause=invalid-hash comm=\"op\" name=\"/t/mmkeep\""]),
-            tree(
-                "appraise-enforce-write",
-                18,
-                18,
-                &["security.ima=0x040405de31472132a70cd25b48ba224427e91146962759830133b77822d9a8254ca7"],
-            ),
-        ],
-    },
-    Difference {
         name: "A name cannot end a line of the list",
         reason: "The kernel stores a space in a name as an underscore and all else as it is, so that what follows a \
                  newline stands in the ASCII list as a line of its own, written by whoever made the file. imafs \
