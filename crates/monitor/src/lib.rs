@@ -22,6 +22,7 @@ mod exec;
 mod grant;
 mod kind;
 mod monitor;
+mod name;
 mod object;
 mod options;
 mod plan;

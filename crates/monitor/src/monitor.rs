@@ -359,14 +359,20 @@ pub(crate) fn note_served(inner: &mut Inner, plan: &Plan, hooks: &Hooks) {
     if plan.access.is_write() {
         return;
     }
-    let signed =
-        |decision: &Decision| decision.actions.contains(Actions::APPRAISE) && asks_signature(inner, decision);
-    let rule =
-        hooks.iter().flat_map(|hook| hook.decisions.iter().enumerate()).find_map(|(layer, decision)| {
-            let decision = decision.as_ref().filter(|decision| signed(decision))?;
-            Some(RuleId { layer, index: decision.deciding(Class::Appraise)? })
-        });
+    if plan.access.is_exec() {
+        inner.started_by = first_appraising(hooks, |_| true);
+    }
+    let rule = first_appraising(hooks, |decision| asks_signature(inner, decision));
     inner.served_signed = rule.or(inner.served_signed);
+}
+
+/// The first rule that has the content appraised and of whose decision `that` holds.
+pub(crate) fn first_appraising(hooks: &Hooks, that: impl Fn(&Decision) -> bool) -> Option<RuleId> {
+    hooks.iter().flat_map(|hook| hook.decisions.iter().enumerate()).find_map(|(layer, decision)| {
+        let appraises = |decision: &&Decision| decision.actions.contains(Actions::APPRAISE);
+        let decision = decision.as_ref().filter(appraises).filter(|decision| that(decision))?;
+        Some(RuleId { layer, index: decision.deciding(Class::Appraise)? })
+    })
 }
 
 /// Whether a signature is asked for or found.

@@ -14,8 +14,10 @@ use crate::check::Check;
 use crate::denial::Denial;
 use crate::evidence::Evidence;
 use crate::monitor::Monitor;
+use crate::name::last_component;
 use crate::object::Object;
 use crate::options::Layer;
+use crate::plan::Plan;
 use crate::state::RuleId;
 
 /// Which form of the file's name a record carries.
@@ -89,7 +91,7 @@ pub(crate) fn emit(check: &Check<'_>, event: &Event) {
     let path = check.name();
     let name = match event.name {
         NameForm::Path => path,
-        NameForm::Last => path.rsplit(|byte| *byte == b'/').next().unwrap_or(path),
+        NameForm::Last => last_component(path),
     };
     write(check.monitor, &check.plan.access, name, check.plan.facts.version.ino(), event);
 }
@@ -121,11 +123,20 @@ pub(crate) fn unreadable(
     access: &Access,
     error: &std::io::Error,
 ) -> Denial {
-    let path = object.path();
+    let path = monitor.name_of(object);
     tracing::warn!(path = %path.escape_ascii(), %error, "cannot stat the backing file");
     let event = Event::new(RecordType::IntegrityData, "collect_data", "failed");
     write(monitor, access, &path, 0, &event);
     Denial::open("failed")
+}
+
+/// A check that broke off in the middle, by a fault of ours: recorded and denied.
+pub(crate) fn unchecked(monitor: &Monitor, plan: &Plan) -> Denial {
+    let path = monitor.name_of(plan.object.as_ref());
+    tracing::error!(path = %path.escape_ascii(), "a check panicked");
+    let event = Event::new(RecordType::IntegrityData, "collect_data", "internal-error");
+    write(monitor, &plan.access, &path, plan.facts.version.ino(), &event);
+    Denial::open("internal-error")
 }
 
 /// A refused label: op `set_data`.

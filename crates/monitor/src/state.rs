@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     /// The content was served because of its signature, by this rule, and may still be in use: see
     /// [`crate::check::Check`], `nobody_uses_it`.
     pub served_signed: Option<RuleId>,
+    /// The rule by which it was last let through to be started, if one appraised it.
+    pub started_by: Option<RuleId>,
     /// A reader whose access was measured has opened the file; a writer now is a violation.
     pub read_is_measured: bool,
     /// Was open for writing since it was last seen to have no writers at all, mappings included.

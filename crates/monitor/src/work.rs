@@ -1,14 +1,19 @@
 //! The slow part of an open, to be run in a worker thread.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use appraise::ContentVersion;
+
 use crate::check::{Check, Left, Waits};
 use crate::denial::Denial;
+use crate::exec::Ticket;
 use crate::grant::Grant;
 use crate::monitor::Monitor;
 use crate::plan::Plan;
+use crate::records;
 
 /// What running some work came to.
 #[derive(Debug)]
@@ -44,16 +49,23 @@ impl Work {
     }
 
     /// Collects, appraises, measures and audits as policy asks, and decides. Of a denial the audit record has been
-    /// written.
+    /// written. A check that panics denies as well.
     pub fn run(mut self) -> Step<Self, Result<Grant, Denial>> {
-        match Left::find(&self.monitor, &self.plan, &mut self.waits) {
-            Ok(left) => Step::Done(self.decide(left)),
-            Err(at) => Step::Later { work: self, at },
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            let left = Left::find(&self.monitor, &self.plan, &mut self.waits)?;
+            Ok(Check::new(&self.monitor, &self.plan, left).decide())
+        }));
+        match checked {
+            Ok(Ok(decided)) => Step::Done(self.conclude(decided)),
+            Ok(Err(at)) => Step::Later { work: self, at },
+            Err(_) => {
+                let denial = records::unchecked(&self.monitor, &self.plan);
+                Step::Done(self.conclude(Err(denial)))
+            }
         }
     }
 
-    fn decide(mut self, left: Left) -> Result<Grant, Denial> {
-        let decided = Check::new(&self.monitor, &self.plan, left).decide();
+    fn conclude(mut self, decided: Result<(ContentVersion, Ticket), Denial>) -> Result<Grant, Denial> {
         let (version, ticket) = decided.inspect_err(|_| self.monitor.count_denial())?;
         self.granted = true;
         Ok(Grant::mint(Arc::clone(&self.plan.object), version, self.plan.access.flags, ticket))

@@ -7,7 +7,7 @@ use common::{
     Bench, READ, READ_WRITE, Setting, WRITE, access, granted, hello_hash, hello_signature, label_of, rewrite,
     settle,
 };
-use monitor::{Begun, Change, FMODE_EXEC, Mode, Object};
+use monitor::{Begun, Change, FMODE_EXEC, MmapCheck, Mode, Object};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -255,6 +255,50 @@ fn direct_io_is_refused_unless_permitted() {
     let bench = Bench::new("appraise func=FILE_CHECK permit_directio\n");
     let file = bench.file("a", b"hello\n");
     bench.pass(&file, O_DIRECT);
+}
+
+/// One denial is one record, and it names the rule that denies.
+#[test]
+fn direct_io_leaves_one_record_however_many_layers_and_hooks_it_passes() {
+    const O_DIRECT: i32 = 0o40000;
+    let setting = Setting { mmap_check: MmapCheck::All, ..Setting::default() };
+    let appraised = "appraise func=MMAP_CHECK";
+    for (host, container) in [
+        ("measure func=FILE_CHECK\nmeasure func=MMAP_CHECK\n".to_owned(), format!("{appraised}\n")),
+        (format!("{appraised}\n"), "measure\nappraise func=FILE_CHECK permit_directio\n".to_owned()),
+    ] {
+        let bench = Bench::layered(&host, &container, setting);
+        let file = bench.file("a", b"hello\n");
+        bench.label(&file, &hello_hash());
+        bench.refuse(&file, O_DIRECT, "failed(directio)");
+        let rule = format!("\"rule\":\"{appraised}\"");
+        assert!(bench.records()[0].contains(&rule), "{:?}", bench.records());
+    }
+    let bench = Bench::new("appraise func=FILE_CHECK appraise_type=deny\n");
+    let file = bench.file("a", b"hello\n");
+    bench.refuse(&file, O_DIRECT, "denied-by-policy");
+}
+
+#[test]
+fn records_have_the_prefix_while_the_whole_fits_and_else_the_last_component() {
+    let setting = Setting { prefix: "/container", ..Setting::default() };
+    let bench = Bench::with("appraise func=FILE_CHECK\n", setting);
+    let deep = |length: usize| [b"/d".repeat((length - 5) / 2), b"/file".to_vec()].concat();
+    let long = vec![b'x'; 255];
+    let cases = [
+        (b"/a/file".to_vec(), b"/container/a/file".to_vec()),
+        (deep(4085), [b"/container".to_vec(), deep(4085)].concat()),
+        (deep(4087), b"file".to_vec()),
+        (b"file".to_vec(), b"file".to_vec()),
+        ([b"/d".repeat(2000), b"/".to_vec(), long.clone()].concat(), long[..254].to_vec()),
+    ];
+    for (number, (path, name)) in cases.into_iter().enumerate() {
+        let file = bench.file(&number.to_string(), b"hello\n");
+        file.path.set(path).unwrap();
+        bench.refuse(&file, READ, "missing-hash");
+        let name = format!("\"name\":\"{}\"", String::from_utf8(name).unwrap());
+        assert!(bench.records()[number].contains(&name), "{name} {}", bench.records()[number]);
+    }
 }
 
 #[test]

@@ -445,6 +445,8 @@ fn nobody_writes_a_program_between_its_check_and_its_start() {
     bench.hold(&file, FMODE_EXEC);
     for flags in [WRITE, READ_WRITE] {
         refuse_as(&bench, &file, flags, Errno::TXTBSY, "open_for_execution");
+        let rule = "\"rule\":\"appraise func=BPRM_CHECK appraise_type=imasig\"";
+        assert!(bench.records().last().unwrap().contains(rule), "{:?}", bench.records());
     }
     bench.pass(&file, READ);
     bench.close(&file, FMODE_EXEC);
@@ -594,6 +596,50 @@ fn a_label_set_while_its_file_is_being_measured_is_measured_at_the_next_open() {
     }
 }
 
+/// A file whose content cannot be asked for without a fault of ours.
+struct Faulty(Arc<TestFile>);
+
+impl Object for Faulty {
+    fn state(&self) -> &FileState {
+        self.0.state()
+    }
+    fn stat_fd(&self) -> std::io::Result<Arc<OwnedFd>> {
+        self.0.stat_fd()
+    }
+    fn read_fd(&self) -> std::io::Result<Arc<OwnedFd>> {
+        assert!(self.0.path().is_empty(), "a fault, on purpose");
+        self.0.read_fd()
+    }
+    fn is_in_use(&self) -> std::io::Result<bool> {
+        Ok(false)
+    }
+    fn is_written(&self) -> std::io::Result<bool> {
+        Ok(false)
+    }
+    fn path(&self) -> Vec<u8> {
+        self.0.path()
+    }
+    fn names(&self, links: u32) -> Names {
+        self.0.names(links)
+    }
+    fn resolve(&self, path: &[u8]) -> Option<(u64, u64)> {
+        self.0.resolve(path)
+    }
+}
+
+#[test]
+fn a_check_that_panics_denies_and_leaves_its_record() {
+    let bench = Bench::new(LABELLED);
+    let file = labelled_hello(&bench);
+    let denial = finish(bench.monitor.begin_open(Arc::new(Faulty(Arc::clone(&file))), access(READ)));
+    assert_eq!(denial.map(drop).unwrap_err().errno(), Errno::ACCESS);
+    let records = bench.records();
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert!(records[0].contains("\"cause\":\"internal-error\"") && records[0].contains("\"name\":\"/a\""));
+    assert_eq!((bench.monitor.denials(), file.state().opens()), (1, (0, 0)));
+    bench.pass(&file, READ);
+}
+
 // Load.
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -657,7 +703,7 @@ impl Reader {
         let Some(flags) = self.open.pop_front() else { return };
         let object: Arc<dyn Object> = Arc::<TestFile>::clone(&self.file);
         if let Some(closing) = self.bench.monitor.release(object, flags, Ticket::NONE) {
-            self.queue.submit(move || drop(to_end(closing, Closing::run)));
+            self.queue.submit(move || assert_eq!(to_end(closing, Closing::run), Closed::Settled));
         }
     }
 }

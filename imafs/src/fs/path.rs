@@ -10,9 +10,6 @@ use super::node::{Node, Place};
 /// renames, ends here as well.
 const PATH_MAX: usize = 4095;
 
-/// The kernel's copy of a last component (`NAME_MAX`, with the zero byte).
-const LAST_MAX: usize = 254;
-
 /// The absolute path by which `node` was last looked up: `/` for the root.
 ///
 /// When no chain of places leads to the root, or too long a one, the last component alone is given, as the kernel records
@@ -49,7 +46,7 @@ fn through(place: &Place) -> Vec<u8> {
     while !directory.ino().is_root() {
         let up = directory.place().filter(|up| length + up.name.len() < PATH_MAX);
         let Some(up) = up else {
-            return place.name.get(..LAST_MAX).unwrap_or(&place.name).to_vec();
+            return place.name.to_vec();
         };
         length += up.name.len() + 1;
         names.push(up.name);

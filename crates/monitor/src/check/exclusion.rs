@@ -68,8 +68,13 @@ impl Check<'_> {
             return Ok(());
         }
         let cause = "open_for_execution";
-        let collected = self.plan.object.state().with(|inner| inner.collected.any());
+        let state = self.plan.object.state();
+        let (collected, rule) = state.with(|inner| (inner.collected.any(), inner.started_by));
         let event = Event::new(RecordType::IntegrityData, "appraise_data", cause);
+        let event = match rule {
+            Some(rule) => event.by_rule(self.monitor, rule),
+            None => event,
+        };
         self.record(&event.maybe_digest(collected.map(|collected| collected.digest)));
         Err(Denial::busy(cause))
     }

@@ -23,11 +23,11 @@ use crate::digests::by_kind;
 use crate::evidence::Evidence;
 use crate::exec::Ticket;
 use crate::kind::Kind;
-use crate::monitor::{Monitor, is_strict, note_served};
+use crate::monitor::{Monitor, first_appraising, is_strict, note_served};
 use crate::options::Layer;
 use crate::plan::{Hooks, Plan};
 use crate::records::{self, Event};
-use crate::state::LAYERS;
+use crate::state::{LAYERS, RuleId};
 use crate::violation;
 use content::Gathered;
 pub(crate) use exclusion::{Left, Waits};
@@ -45,6 +45,10 @@ pub(crate) struct Check<'a> {
     /// The label that fix mode has written since the evidence was gathered; later hooks judge by it.
     fixed: OnceCell<StoredLabel>,
     name: OnceCell<Vec<u8>>,
+    /// The rule that refuses what is opened with `O_DIRECT`, if one does.
+    direct_refused: Cell<Option<RuleId>>,
+    /// That such an open cannot be collected has been recorded: once, however many layers and hooks it passes.
+    direct_told: Cell<bool>,
 }
 
 /// What one layer makes of one hook, and the layer's place in the record.
@@ -56,8 +60,17 @@ struct Judged<'a> {
 
 impl<'a> Check<'a> {
     pub fn new(monitor: &'a Monitor, plan: &'a Plan, left: Left) -> Self {
-        let (strict, evidence, fixed) = (Cell::new(true), Gathered::default(), OnceCell::new());
-        Self { monitor, plan, left, strict, evidence, fixed, name: OnceCell::new() }
+        Self {
+            monitor,
+            plan,
+            left,
+            strict: Cell::new(true),
+            evidence: Gathered::default(),
+            fixed: OnceCell::new(),
+            name: OnceCell::new(),
+            direct_refused: Cell::new(None),
+            direct_told: Cell::new(false),
+        }
     }
 
     /// Decides; gives the content version that the decision is about, and the ticket of an open for execution.
@@ -87,6 +100,8 @@ impl<'a> Check<'a> {
 
     /// Notes what the hooks say of the whole access, before the first of them acts.
     fn prepare(&self, hooks: &Hooks) {
+        let refuses = |decision: &Decision| !decision.flags.contains(RuleFlags::PERMIT_DIRECTIO);
+        self.direct_refused.set(first_appraising(hooks, refuses));
         // Read before any key is used: what passes under older keys is then not taken for newer.
         let generation = self.monitor.generation();
         let decisions = || hooks.iter().flat_map(|hook| hook.decisions.iter().flatten());
@@ -188,10 +203,15 @@ impl<'a> Check<'a> {
     /// Measures, appraises and audits by one kind of digest, in the kernel's order; the answer comes last.
     fn act(&self, judged: &Judged<'_>, actions: Actions, evidence: &Evidence) -> Result<(), Denial> {
         let direct = evidence.collected.is_none();
-        if direct {
+        // A rule that denies whatever the label says has a record of its own.
+        let refused_anyway = judged.decision.flags.contains(RuleFlags::DENY);
+        if direct && !refused_anyway && !self.direct_told.replace(true) {
             let event =
                 Event::new(RecordType::IntegrityData, "collect_data", "failed(directio)").by_last_name();
-            self.record(&event.of(judged.layer, judged.decision));
+            self.record(&match self.direct_refused.get() {
+                Some(rule) => event.by_rule(self.monitor, rule),
+                None => event.of(judged.layer, judged.decision),
+            });
         }
         if actions.contains(Actions::MEASURE) {
             self.measure(judged, evidence)?;
@@ -258,11 +278,7 @@ impl<'a> Check<'a> {
 
     /// The path in records and entries, prefix included.
     pub fn name(&self) -> &[u8] {
-        self.name.get_or_init(|| {
-            let mut name = self.monitor.options.path_prefix.clone();
-            name.extend_from_slice(&self.plan.object.path());
-            name
-        })
+        self.name.get_or_init(|| self.monitor.name_of(self.plan.object.as_ref()))
     }
 
     /// What templates tell of the inode.

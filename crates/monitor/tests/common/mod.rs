@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use appraise::VerityDigests;
@@ -30,6 +30,8 @@ pub struct TestFile {
     pub used_elsewhere: AtomicBool,
     /// Paths of its other names, as far as they are known.
     pub other_names: Mutex<Vec<Vec<u8>>>,
+    /// A path that is not that of the file on disk.
+    pub path: OnceLock<Vec<u8>>,
     state: FileState,
 }
 
@@ -55,6 +57,9 @@ impl Object for TestFile {
     }
 
     fn path(&self) -> Vec<u8> {
+        if let Some(path) = self.path.get() {
+            return path.clone();
+        }
         [b"/", self.disk.file_name().unwrap().as_encoded_bytes()].concat()
     }
 
@@ -89,6 +94,7 @@ pub struct Setting {
     pub verity: VerityDigests,
     /// `fail_securely` over a FUSE backing.
     pub unverifiable: bool,
+    pub prefix: &'static str,
 }
 
 impl Default for Setting {
@@ -99,6 +105,7 @@ impl Default for Setting {
             mmap_check: MmapCheck::Elf,
             verity: VerityDigests::Computed,
             unverifiable: false,
+            prefix: "",
         }
     }
 }
@@ -157,7 +164,7 @@ impl Bench {
             verity: setting.verity,
             violations: setting.violations,
             on_measure_failure: OnMeasureFailure::Deny,
-            path_prefix: Vec::new(),
+            path_prefix: setting.prefix.into(),
             backing: BackingFacts {
                 magic: if setting.unverifiable { 0x6573_5546 } else { 0xef53 },
                 name: "ext4".to_owned(),
@@ -188,6 +195,7 @@ impl Bench {
             written_elsewhere: AtomicBool::new(false),
             used_elsewhere: AtomicBool::new(false),
             other_names: Mutex::new(Vec::new()),
+            path: OnceLock::new(),
             state: FileState::default(),
         })
     }
