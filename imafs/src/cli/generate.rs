@@ -39,14 +39,19 @@ pub(super) fn man(args: &ManArgs) -> Outcome {
     Ok(std::process::ExitCode::SUCCESS)
 }
 
-/// A page for the program and one for each verb that is shown, with their file names.
+/// A page for the program and one for each verb that is shown, and for each of a verb's own, with their file names.
 fn pages(root: &Command) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut pages = vec![("imafs.1".to_owned(), page(root)?)];
-    for verb in root.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
-        let name = format!("imafs-{}", verb.get_name());
-        pages.push((format!("{name}.1"), page(verb)?));
-    }
+    let mut pages = Vec::new();
+    push_pages(root, "imafs", &mut pages)?;
     Ok(pages)
+}
+
+fn push_pages(command: &Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
+    pages.push((format!("{name}.1"), page(command)?));
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+        push_pages(verb, &format!("{name}-{}", verb.get_name()), pages)?;
+    }
+    Ok(())
 }
 
 fn page(command: &Command) -> io::Result<Vec<u8>> {
@@ -80,7 +85,11 @@ mod tests {
                 "imafs-ps.1",
                 "imafs-status.1",
                 "imafs-policy.1",
-                "imafs-profile.1"
+                "imafs-policy-check.1",
+                "imafs-policy-explain.1",
+                "imafs-profile.1",
+                "imafs-profile-check.1",
+                "imafs-profile-schema.1"
             ]
         );
         let mount = String::from_utf8(pages[1].1.clone()).unwrap().replace('\\', "");
@@ -94,7 +103,7 @@ mod tests {
         let mut script = Vec::new();
         clap_complete::generate(Shell::Bash, &mut Cli::command(), "imafs", &mut script);
         let script = String::from_utf8(script).unwrap();
-        for word in ["mount", "umount", "status", "--policy", "enforce"] {
+        for word in ["mount", "umount", "status", "--policy", "enforce", "explain", "--fowner"] {
             assert!(script.contains(word), "{word}");
         }
     }

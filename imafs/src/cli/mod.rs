@@ -4,6 +4,7 @@
 //! and, where we know it, one line that says what to do. Exit 0: done; 1: the answer is no; 2: could not find out,
 //! bad usage included.
 
+mod explain;
 mod generate;
 mod mount;
 mod option_list;

@@ -8,9 +8,10 @@ use policy::{ParseOptions, Policy, SHIPPED};
 
 use crate::config::PolicyChoice;
 
+use super::explain::{self, ExplainArgs};
 use super::{Failure, Outcome, output};
 
-/// Check a policy before it is mounted with
+/// Check a policy before it is mounted with, and ask it about an access
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -18,7 +19,9 @@ Examples:
   imafs policy check --print exec
       show the rules of a policy that comes with imafs
   imafs policy check --kernel my.policy
-      refuse what only imafs understands")]
+      refuse what only imafs understands
+  imafs policy explain my.policy --path /usr/bin/id --func BPRM_CHECK
+      say which rule decides, and why no earlier one does")]
 pub struct PolicyArgs {
     #[command(subcommand)]
     verb: PolicyVerb,
@@ -37,12 +40,20 @@ enum PolicyVerb {
         #[arg(long)]
         print: bool,
     },
+    Explain(Box<ExplainArgs>),
 }
 
 pub(super) fn run(args: PolicyArgs) -> Outcome {
-    let PolicyVerb::Check { file, kernel, print } = args.verb;
-    let options = ParseOptions { kernel_only: kernel };
-    let policy = load(&file, &options)?;
+    match args.verb {
+        PolicyVerb::Check { file, kernel, print } => {
+            check(&file, &ParseOptions { kernel_only: kernel }, print)
+        }
+        PolicyVerb::Explain(args) => explain::run(&args),
+    }
+}
+
+fn check(file: &Path, options: &ParseOptions, print: bool) -> Outcome {
+    let policy = load(file, options)?;
     for warning in policy.warnings() {
         eprintln!("imafs: {}: {warning}", file.display());
     }
@@ -57,7 +68,7 @@ pub(super) fn run(args: PolicyArgs) -> Outcome {
 }
 
 /// Reads a file, or the shipped policy of that name where there is no such file.
-fn load(file: &Path, options: &ParseOptions) -> Result<Policy, Failure> {
+pub(super) fn load(file: &Path, options: &ParseOptions) -> Result<Policy, Failure> {
     let shipped = SHIPPED.iter().find(|(name, _)| Path::new(name) == file && !file.exists());
     if let Some((_, text)) = shipped {
         let parsed = Policy::parse(text.as_bytes(), options);

@@ -34,7 +34,7 @@ pub(super) fn open(config: &MountConfig) -> Result<Backing, Failure> {
 }
 
 /// Finds out what policy conditions on filesystems are held against.
-pub(super) fn facts(source: &Source, root: BorrowedFd<'_>) -> BackingFacts {
+pub fn facts(source: &Source, root: BorrowedFd<'_>) -> BackingFacts {
     let magic = fstatfs(root).map_or(0, |stat| stat.f_type.cast_unsigned());
     let without_device = |name: &str| BackingFacts {
         magic,

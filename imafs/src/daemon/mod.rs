@@ -22,6 +22,7 @@ pub mod status;
 mod system;
 
 pub use background::{Readiness, parent, start_in_background};
+pub use backing::facts as backing_facts;
 pub use parts::{check_keys, check_policy, policy_failure};
 pub use serve::run;
 pub use system::plain;
