@@ -1,0 +1,211 @@
+//! Loading rules at run time, as the kernel's policy file takes them: a line for each `write(2)`, all or nothing.
+//!
+//! Source: `ima_write_policy` in security/integrity/ima/ima_fs.c, `ima_parse_add_rule` and `ima_update_policy` in
+//! ima_policy.c, Linux 6.1.
+
+use std::sync::Arc;
+
+use ima::HashAlgo;
+
+use crate::error::{Reason, RuleErrno, RuleError};
+use crate::parse::{ParseOptions, parse_rule_recorded};
+use crate::policy::Policy;
+use crate::rule::Rule;
+
+/// Bytes of one `write(2)` that are looked at (`PAGE_SIZE - 1`).
+const LOOKED_AT: usize = 4095;
+
+/// The line that one `write(2)` offers, without its newline, and how much of `data` it takes.
+///
+/// No more than 4095 bytes are looked at, and a NUL ends the text. The line's end counts too; of a line without one
+/// the kernel says that it took one byte more than there were, which this does not.
+#[must_use]
+pub fn first_line(data: &[u8]) -> (&[u8], usize) {
+    let looked_at = data.get(..LOOKED_AT).unwrap_or(data);
+    let line = looked_at.split(|byte| matches!(byte, b'\n' | 0)).next().unwrap_or_default();
+    (line, (line.len() + 1).min(data.len()))
+}
+
+/// Rules on their way: from the open of the policy file to its close.
+#[derive(Debug)]
+pub struct Load {
+    active: Arc<Policy>,
+    rules: Vec<Rule>,
+    digest_algo: Option<HashAlgo>,
+    options: ParseOptions,
+    most: usize,
+    valid: bool,
+}
+
+/// What became of one line.
+#[derive(Debug)]
+pub struct Line {
+    /// Whether it is part of the load, as far as that is valid.
+    pub outcome: Result<(), LineError>,
+    /// The text of its audit record; none for a line that leaves none. See [`Recorded`](crate::Recorded).
+    pub record: Option<Vec<u8>>,
+}
+
+/// Why a line is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// It makes no rule.
+    #[error("no rule")]
+    Rule(#[source] RuleError),
+    /// The policy has as many rules as it may have.
+    #[error("the policy may have {most} rules and no more")]
+    TooMany {
+        /// How many it may have.
+        most: usize,
+    },
+}
+
+impl LineError {
+    /// What `write(2)` gives, as a number: the kernel's, and `ENOSPC` for what only a limit refuses.
+    #[must_use]
+    pub const fn errno(&self) -> i32 {
+        const ENOSPC: i32 = 28;
+        match self {
+            Self::Rule(RuleError { errno: RuleErrno::Einval, .. }) => RuleErrno::Einval.code(),
+            Self::Rule(RuleError { errno: RuleErrno::Erange, .. }) => RuleErrno::Erange.code(),
+            Self::TooMany { .. } => ENOSPC,
+        }
+    }
+}
+
+impl Load {
+    /// A load that will add to `active`, to `most` rules in all.
+    #[must_use]
+    pub fn onto(active: Arc<Policy>, options: ParseOptions, most: usize) -> Self {
+        let digest_algo = active.digest_algo();
+        Self { active, rules: Vec::new(), digest_algo, options, most, valid: true }
+    }
+
+    /// Takes one line, without its newline. One that is refused spoils the whole load.
+    pub fn line(&mut self, line: &[u8]) -> Line {
+        let read = parse_rule_recorded(line, &self.options);
+        let outcome = match read.outcome {
+            Ok(None) => Ok(()),
+            Ok(Some(rule)) => self.add(rule),
+            Err(error) => Err(LineError::Rule(error)),
+        };
+        self.valid &= outcome.is_ok();
+        Line { outcome, record: read.record }
+    }
+
+    fn add(&mut self, rule: Rule) -> Result<(), LineError> {
+        if self.active.rules().len() + self.rules.len() >= self.most {
+            return Err(LineError::TooMany { most: self.most });
+        }
+        let algo = rule.when.digests.as_ref().map(|digests| digests.algo());
+        if algo.is_some() && self.digest_algo.is_some() && algo != self.digest_algo {
+            let reason = Reason::MixedDigestAlgos;
+            let (column, token, errno) = (1, "digest=".to_owned(), reason.errno());
+            return Err(LineError::Rule(RuleError { column, token, reason, errno }));
+        }
+        self.digest_algo = self.digest_algo.or(algo);
+        self.rules.push(rule);
+        Ok(())
+    }
+
+    /// Makes the load come to nothing, for a reason that lies in no line.
+    pub fn spoil(&mut self) {
+        self.valid = false;
+        self.rules.clear();
+    }
+
+    /// The policy with the new rules behind those it had; none when a line was refused or there was no rule at all.
+    #[must_use]
+    pub fn finish(self) -> Option<Policy> {
+        if !self.valid || self.rules.is_empty() {
+            return None;
+        }
+        let rules = self.active.rules().iter().cloned().chain(self.rules).collect();
+        Some(Policy::prepared(rules, Vec::new(), self.active.fails_securely()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(most: usize) -> Load {
+        Load::onto(Arc::default(), ParseOptions::default(), most)
+    }
+
+    #[test]
+    fn a_write_offers_its_first_line_and_says_how_much_that_is() {
+        let long = [b'a'; 5000];
+        for (data, line, taken) in [
+            (&b"measure\naudit\n"[..], &b"measure"[..], 8),
+            (b"measure\n", b"measure", 8),
+            (b"measure", b"measure", 7),
+            (b"\nmeasure\n", b"", 1),
+            (b"measure\0 func=NOSUCH\n", b"measure", 8),
+            (b"\0measure\n", b"", 1),
+            (b"", b"", 0),
+            (&long, &long[..4095], 4096),
+            (&long[..4095], &long[..4095], 4095),
+        ] {
+            assert_eq!(first_line(data), (line, taken), "{}", data.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn rules_are_added_behind_those_in_force() {
+        let mut first = load(10);
+        assert!(first.line(b"measure func=BPRM_CHECK").outcome.is_ok());
+        let active = Arc::new(first.finish().unwrap());
+        let mut second = Load::onto(Arc::clone(&active), ParseOptions::default(), 10);
+        assert_eq!(second.line(b"  # nothing").record, None);
+        assert_eq!(second.line(b"\taudit").record.unwrap(), b"action=audit");
+        assert_eq!(second.finish().unwrap().to_string(), "measure func=BPRM_CHECK \naudit \n");
+        assert_eq!(active.to_string(), "measure func=BPRM_CHECK \n");
+    }
+
+    #[test]
+    fn one_bad_line_spoils_all_whatever_follows() {
+        let mut spoilt = load(10);
+        assert!(spoilt.line(b"measure").outcome.is_ok());
+        assert_eq!(spoilt.line(b"measure func=NOSUCH").outcome.unwrap_err().errno(), 22);
+        assert!(spoilt.line(b"measure").outcome.is_ok());
+        assert!(spoilt.finish().is_none());
+        let mut spoilt = load(10);
+        let overflow = spoilt.line(b"measure uid=99999999999999999999").outcome.unwrap_err();
+        assert_eq!(overflow.errno(), 34);
+        assert!(spoilt.finish().is_none());
+    }
+
+    #[test]
+    fn a_load_without_a_rule_comes_to_nothing() {
+        assert!(load(10).finish().is_none());
+        let mut empty = load(10);
+        assert!(empty.line(b"# comment").outcome.is_ok() && empty.line(b"").outcome.is_ok());
+        assert!(empty.finish().is_none());
+        let mut spoilt = load(10);
+        assert!(spoilt.line(b"measure").outcome.is_ok());
+        spoilt.spoil();
+        assert!(spoilt.finish().is_none());
+    }
+
+    #[test]
+    fn the_limit_counts_the_rules_in_force_too() {
+        let mut first = load(2);
+        assert!(first.line(b"measure").outcome.is_ok());
+        let mut second = Load::onto(Arc::new(first.finish().unwrap()), ParseOptions::default(), 2);
+        assert!(second.line(b"# free").outcome.is_ok() && second.line(b"audit").outcome.is_ok());
+        let refused = second.line(b"hash").outcome.unwrap_err();
+        assert_eq!((&refused, refused.errno()), (&LineError::TooMany { most: 2 }, 28));
+        assert!(second.finish().is_none());
+    }
+
+    #[test]
+    fn digests_of_two_algorithms_do_not_come_together_by_two_loads() {
+        let digest = |algo: &str, length: usize| format!("measure digest={algo}:{}", "a".repeat(length));
+        let mut first = load(10);
+        assert!(first.line(digest("sha256", 64).as_bytes()).outcome.is_ok());
+        let mut second = Load::onto(Arc::new(first.finish().unwrap()), ParseOptions::default(), 10);
+        assert!(second.line(digest("sha256", 64).as_bytes()).outcome.is_ok());
+        assert_eq!(second.line(digest("sha512", 128).as_bytes()).outcome.unwrap_err().errno(), 22);
+    }
+}
