@@ -234,13 +234,13 @@ impl fmt::Debug for Certificate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct SignatureScheme {
-    rsa: bool,
+pub(crate) struct SignatureScheme {
+    pub rsa: bool,
     algo: HashAlgo,
 }
 
 /// The certificate signature algorithms of `x509_note_sig_algo`, the sha3 ones as of 6.19.
-fn signature_scheme(oid: &Oid<'_>) -> Result<SignatureScheme, CertError> {
+pub(crate) fn signature_scheme(oid: &Oid<'_>) -> Result<SignatureScheme, CertError> {
     let dotted = oid.to_id_string();
     let (rsa, algo) = match dotted.as_str() {
         "1.2.840.113549.1.1.5" => (true, HashAlgo::Sha1),

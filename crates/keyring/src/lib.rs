@@ -11,15 +11,18 @@
 //!
 //! This crate opens no files and reads no clock: **an expired certificate keeps verifying**, as in
 //! the kernel, because a file signed in time does not become wrong by age; revoke the key instead.
-//! It builds no chains: whoever may add a certificate to a ring vouches for it. It does not know what a label,
+//! It builds no chains: whoever may add a certificate to a ring vouches for it, unless the ring's owner asks that a
+//! trusted key has signed it ([`vouched_for`]). It does not know what a label,
 //! a policy or a mount is.
 
+mod admission;
 mod blacklist;
 mod certificate;
 mod digest_info;
 mod public_key;
 mod ring;
 
+pub use admission::{AdmissionError, vouched_for};
 pub use blacklist::{Blacklist, BlacklistError, EntryError};
 pub use certificate::{CertError, Certificate, KeyIdSource};
 pub use digest_info::digest_info_prefix;
