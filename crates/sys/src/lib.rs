@@ -19,6 +19,7 @@ pub mod lease;
 pub mod mapping;
 pub mod mount_attr;
 pub mod network;
+pub mod pidfd;
 pub mod superblock;
 pub mod truncate;
 pub mod verity;
