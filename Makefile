@@ -8,7 +8,7 @@ DENY_VERSION := 0.20.2
 SEED ?= 1..5
 OPS ?= 100
 
-.PHONY: help build test test-engines demo soak oracle check deps keylime fmt fmt-check clippy doc deny clean
+.PHONY: help build test test-engines demo soak oracle fuzz check deps keylime fmt fmt-check clippy doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-engines  containers of podman, Docker and containerd on checked root filesystems; installs those"
 	@echo "make soak    20 minutes of mixed load on one mount (IMAFS_SOAK_SECONDS)"
 	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
+	@echo "make fuzz    fuzzes each parser of foreign bytes for 10 minutes (FUZZ_SECONDS)"
 	@echo "make fmt     formats the sources"
 	@echo "make check   what of 'make test' needs no root and no mount"
 
@@ -43,6 +44,9 @@ soak: build
 oracle: build
 	@scripts/install-deps.sh oracle
 	RUST_LIB_BACKTRACE=0 target/debug/imafs-oracle --seed $(SEED) --ops $(OPS) $(if $(KEEP),--keep $(KEEP))
+
+fuzz: deps
+	scripts/fuzz.sh
 
 deps:
 	@scripts/install-deps.sh
