@@ -23,15 +23,22 @@ const GLOB: Bound = Bound { fixed: 24 << 20, per_byte: 64 };
 /// - A policy is taken exactly when each line is (and its `digest=` rules agree), with a rule for each line that is one.
 /// - Deciding by any policy ends, whatever the occasion, and is explained as it is decided.
 pub fn policy(data: &[u8]) {
+    let mut rules = Ok(Vec::new());
     for line in data.split(|byte| *byte == b'\n') {
         let by_kernel = rule(line, KERNEL);
         let by_us = rule(line, OURS);
-        if let Ok(rule) = by_kernel {
+        if let Ok(rule) = &by_kernel {
             assert!(rule.as_ref().is_none_or(|rule| !rule.is_extended()));
-            assert_eq!(by_us, Ok(rule));
+            assert_eq!(by_us.as_ref(), Ok(rule));
+        }
+        if let Ok(so_far) = &mut rules {
+            match by_us {
+                Ok(rule) => so_far.extend(rule),
+                Err(refusal) => rules = Err(refusal),
+            }
         }
     }
-    whole(data);
+    whole(data, rules);
 }
 
 fn rule(line: &[u8], options: ParseOptions) -> Result<Option<policy::Rule>, RuleError> {
@@ -58,10 +65,7 @@ fn rule(line: &[u8], options: ParseOptions) -> Result<Option<policy::Rule>, Rule
     read.outcome
 }
 
-fn whole(data: &[u8]) {
-    let lines = data.split(|byte| *byte == b'\n').map(|line| parse_rule(line, &OURS));
-    let rules =
-        lines.collect::<Result<Vec<_>, _>>().map(|rules| rules.into_iter().flatten().collect::<Vec<_>>());
+fn whole(data: &[u8], rules: Result<Vec<policy::Rule>, RuleError>) {
     match (Policy::parse(data, &OURS), rules) {
         (Ok(policy), Ok(rules)) => {
             assert_eq!(policy.rules(), rules);
