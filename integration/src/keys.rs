@@ -68,6 +68,16 @@ impl Keys {
         sign.arg("sign").arg("--key").arg(&self.key).arg("--cert").arg(&self.certificate).arg(path);
         succeed(&mut sign).map(drop)
     }
+
+    /// Signs the fs-verity digest of one file or of each in a tree.
+    ///
+    /// # Errors
+    /// Fails when `imafs-sign sign` does.
+    pub fn sign_verity(&self, path: &Path) -> Result<()> {
+        let mut sign = Command::new(ours("imafs-sign")?);
+        sign.args(["sign", "--verity", "--force", "--key"]).arg(&self.key).arg("--cert");
+        succeed(sign.arg(&self.certificate).arg(path)).map(drop)
+    }
 }
 
 /// Gives a file or a tree plain hash labels (type 0x04, sha256), in place of whatever labels it has.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use appraise::{FileFacts, Requirement, facts};
-use ima::DigestKind;
+use ima::{DigestKind, LabelType};
 use policy::{Actions, AppraiseClass, Class, Decision, Func, Mask, Query, RuleFlags};
 
 use crate::access::{Access, is_write};
@@ -25,6 +25,7 @@ use crate::options::Options;
 use crate::plan::{Hooks, Plan};
 use crate::records;
 use crate::release::Closing;
+use crate::setlabel::is_signature;
 use crate::state::{Inner, LAYERS, RuleId};
 use crate::subject::Nobody;
 use crate::uses::Uses;
@@ -297,7 +298,7 @@ impl Monitor {
                 Change::Content => inner.forget_content(),
                 Change::Label(kind) => {
                     inner.forget_label();
-                    inner.signed = kind.is_some_and(|byte| byte == ima::label::TYPE_SIGNATURE);
+                    inner.signed = kind.is_some_and(|byte| is_signature(LabelType::from_byte(byte)));
                 }
             }
         });

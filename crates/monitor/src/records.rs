@@ -48,7 +48,12 @@ impl Event {
 
     /// Names the rule of `layer` that decided the appraisal.
     pub fn of(self, layer: &Layer, decision: &Decision) -> Self {
-        Self { rule: rule_text(layer, decision, Class::Appraise), ..self }
+        self.of_class(layer, decision, Class::Appraise)
+    }
+
+    /// Names the rule of `layer` that decided this class.
+    pub fn of_class(self, layer: &Layer, decision: &Decision, class: Class) -> Self {
+        Self { rule: rule_text(layer, decision, class), ..self }
     }
 
     /// Sets the record's `res`, which is false otherwise.

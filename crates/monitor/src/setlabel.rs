@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 
+use ima::LabelType;
 use ima::label::TYPE_LAST;
 use rustix::io::Errno;
 
@@ -51,4 +52,17 @@ fn refuse(
 ) -> Result<(), Denial> {
     records::label_refused(monitor, object, access, cause);
     Err(Denial::label(Errno::ACCESS, cause))
+}
+
+/// Whether a label of this type vouches for the content with a key. Type 06 counts when it is set, too: the kernel has it
+/// on files alone that nobody can write any more, here it may be set before the content is written.
+pub(crate) fn is_signature(kind: LabelType) -> bool {
+    match kind {
+        LabelType::Signature | LabelType::VeritySignature => true,
+        LabelType::Digest
+        | LabelType::DigestNg
+        | LabelType::Hmac
+        | LabelType::PortableSignature
+        | LabelType::Other(_) => false,
+    }
 }

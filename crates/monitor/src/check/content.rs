@@ -3,10 +3,11 @@
 use std::cell::OnceCell;
 
 use appraise::{ContentVersion, collect};
-use ima::{Digest, DigestKind, HashAlgo, LabelType};
+use ima::{Digest, DigestKind, HashAlgo};
 
 use super::Check;
 use crate::evidence::{Evidence, EvidenceError, Wanted, gather};
+use crate::setlabel::is_signature;
 use crate::state::Inner;
 
 /// What was gathered for one access, of each kind.
@@ -103,16 +104,5 @@ impl Check<'_> {
                 inner.adopt(kind, collected);
             }
         });
-    }
-}
-
-fn is_signature(kind: LabelType) -> bool {
-    match kind {
-        LabelType::Signature | LabelType::VeritySignature => true,
-        LabelType::Digest
-        | LabelType::DigestNg
-        | LabelType::Hmac
-        | LabelType::PortableSignature
-        | LabelType::Other(_) => false,
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use audit::RecordType;
 use measure::MeasureError;
-use policy::Actions;
+use policy::{Actions, Class};
 
 use super::{Check, Judged};
 use crate::denial::Denial;
@@ -34,7 +34,14 @@ impl Check<'_> {
     ) -> Result<(), Denial> {
         let direct = self.plan.access.is_direct();
         let cause = if direct { "failed(directio)" } else { error.cause() };
-        let denial = self.uncollected(Some(judged), cause, error);
+        let class = if actions.contains(Actions::APPRAISE) {
+            Class::Appraise
+        } else if actions.contains(Actions::MEASURE) {
+            Class::Measure
+        } else {
+            Class::Audit
+        };
+        let denial = self.uncollected(Some((judged, class)), cause, error);
         if actions.contains(Actions::APPRAISE) && self.monitor.options.mode == Mode::Enforce {
             return Err(denial);
         }
@@ -43,14 +50,14 @@ impl Check<'_> {
 
     pub(super) fn uncollected(
         &self,
-        judged: Option<&Judged<'_>>,
+        judged: Option<(&Judged<'_>, Class)>,
         cause: &'static str,
         error: &dyn std::error::Error,
     ) -> Denial {
         tracing::warn!(path = %self.name().escape_ascii(), %error, "cannot collect");
         let event = Event::new(RecordType::IntegrityData, "collect_data", cause).by_last_name();
         let event = match judged {
-            Some(judged) => event.of(judged.layer, judged.decision),
+            Some((judged, class)) => event.of_class(judged.layer, judged.decision, class),
             None => event,
         };
         self.record(&event);

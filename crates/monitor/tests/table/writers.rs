@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::common::{
     Bench, READ, Setting, TestFile, WRITE, access, finish, granted, hello_hash, hello_signature, rewrite,
 };
-use crate::{MODES, label};
+use crate::{MODES, label, vector};
 use ima::{HashAlgo, encode_digest, hash};
 use monitor::{Access, Change, Mode, Object};
 
@@ -137,4 +137,15 @@ fn a_signature_is_never_replaced_at_the_close() {
         bench.pass(file, READ);
     };
     each_mode(SIGNED, None, meanwhile, |_| Some(hello_signature()));
+    let of_verity = |bench: &Bench, file: &Arc<TestFile>| {
+        bench.trust("verity");
+        create(bench, file);
+        bench.label(file, &vector("verity"));
+        bench.monitor.changed(file.as_ref(), Change::Label(Some(6)));
+        rewrite(file, b"hello\n");
+        bench.close(file, WRITE);
+        bench.pass(file, READ);
+        assert!(bench.records().is_empty());
+    };
+    each_mode(VERITY, None, of_verity, |_| Some(vector("verity")));
 }
