@@ -53,15 +53,15 @@ algorithms! {
     Sha384 = 5, "sha384", 48, "SHA-384.";
     Sha512 = 6, "sha512", 64, "SHA-512.";
     Sha224 = 7, "sha224", 28, "SHA-224.";
-    Rmd128 = 8, "rmd128", 16, "RIPEMD-128; cannot be computed here.";
-    Rmd256 = 9, "rmd256", 32, "RIPEMD-256; cannot be computed here.";
-    Rmd320 = 10, "rmd320", 40, "RIPEMD-320; cannot be computed here.";
+    Rmd128 = 8, "rmd128", 16, "RIPEMD-128.";
+    Rmd256 = 9, "rmd256", 32, "RIPEMD-256.";
+    Rmd320 = 10, "rmd320", 40, "RIPEMD-320.";
     Wp256 = 11, "wp256", 32, "Whirlpool cut to 256 bits.";
     Wp384 = 12, "wp384", 48, "Whirlpool cut to 384 bits.";
     Wp512 = 13, "wp512", 64, "Whirlpool.";
-    Tgr128 = 14, "tgr128", 16, "Tiger cut to 128 bits; cannot be computed here.";
-    Tgr160 = 15, "tgr160", 20, "Tiger cut to 160 bits; cannot be computed here.";
-    Tgr192 = 16, "tgr192", 24, "Tiger; cannot be computed here.";
+    Tgr128 = 14, "tgr128", 16, "Tiger cut to 128 bits.";
+    Tgr160 = 15, "tgr160", 20, "Tiger cut to 160 bits.";
+    Tgr192 = 16, "tgr192", 24, "Tiger.";
     Sm3 = 17, "sm3", 32, "SM3 (GB/T 32905-2016).";
     Streebog256 = 18, "streebog256", 32, "Streebog (GOST R 34.11-2012), 256 bits.";
     Streebog512 = 19, "streebog512", 64, "Streebog (GOST R 34.11-2012), 512 bits.";
@@ -102,9 +102,17 @@ impl HashAlgo {
 
     /// Whether this crate can compute it: what [`Hasher::new`](crate::Hasher::new) refuses is `false` here.
     ///
-    /// Those a kernel could name but no longer compute are not offered, so that a label which makes a kernel deny
-    /// does not pass here: RIPEMD-128/256/320 and Tiger left Linux with 5.12, and MD4 is absent from Debian's.
+    /// All but MD4, which protects nothing: anybody makes a second file with the digest of a first.
     pub const fn is_available(self) -> bool {
+        !matches!(self, Self::Md4)
+    }
+
+    /// Whether kernels of today compute it. RIPEMD-128/256/320 and Tiger left Linux with 5.12, MD4 is absent from
+    /// Debian's.
+    ///
+    /// Where a kernel would not, a label must not have its way either, or what a kernel denies would pass here: the
+    /// others are for mounts that name them.
+    pub const fn is_in_kernels(self) -> bool {
         !matches!(
             self,
             Self::Md4

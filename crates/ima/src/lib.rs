@@ -4,8 +4,8 @@
 //! Everything here also reads hostile bytes: parsers never panic and never allocate more than their input's size.
 //!
 //! This crate opens no files and reads no clock. It knows no policy, no keys and no verdicts: it says what a label
-//! holds, not whether it is to be believed. It does not know that FUSE exists. Of hash functions it knows those
-//! a current kernel can compute ([`HashAlgo::is_available`]); the others it can name and carry, never compute.
+//! holds, not whether it is to be believed. It does not know that FUSE exists. Of the hash
+//! functions that the kernel names it computes all but MD4 ([`HashAlgo::is_available`]), which it can name and carry.
 //!
 //! Integers in labels are big-endian; integers in measurement lists are little-endian, as x86 and arm64 kernels
 //! (and all others under `ima_canonical_fmt`) write them.

@@ -120,6 +120,9 @@ pub(crate) fn gather(
         let label = read_label(&fd);
         let value = label.as_ref().ok().and_then(StoredLabel::value);
         let algo = wanted.algo(value);
+        if algo != wanted.default && !algo.is_in_kernels() {
+            return Err(EvidenceError::Collect(CollectError::Unavailable(algo.name())));
+        }
         if let Some(collected) = remembered(&before, value, algo) {
             // Under a writer the version is a later one than the digest's: the pages of that are not these.
             let (digest, size) = (collected.digest, before.size());

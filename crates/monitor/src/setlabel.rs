@@ -38,7 +38,7 @@ pub(crate) fn check(
             return refuse(monitor, object, access, "denied-hash-algorithm");
         }
     }
-    if !limited && !algo.is_available() {
+    if !limited && algo != monitor.options.hash && !algo.is_in_kernels() {
         return refuse(monitor, object, access, "unavailable-hash-algorithm");
     }
     Ok(())

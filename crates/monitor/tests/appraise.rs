@@ -441,3 +441,24 @@ fn what_is_revoked_and_measured_has_an_entry_that_says_so() {
                5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03\n";
     assert!(line.starts_with("11 ") && line.ends_with(end), "{line}");
 }
+
+/// RIPEMD-128 of `hello\n` by PHP, as in crates/ima.
+const HELLO_RMD128: &str = "0ebeb2b8bcd69da162b60816ca120f26";
+
+#[test]
+fn a_label_of_an_algorithm_no_kernel_computes_counts_only_where_the_mount_names_it() {
+    let label = hex::decode(format!("0408{HELLO_RMD128}")).unwrap();
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("f", b"hello\n");
+    bench.label(&file, &label);
+    bench.refuse(&file, READ, "failed");
+
+    let setting = Setting { hash: ima::HashAlgo::Rmd128, ..Setting::default() };
+    let bench = Bench::with(LABELLED, setting);
+    let file = bench.file("f", b"hello\n");
+    bench.label(&file, &label);
+    bench.pass(&file, READ);
+    let other = bench.file("g", b"jello\n");
+    bench.label(&other, &label);
+    bench.refuse(&other, READ, "invalid-hash");
+}

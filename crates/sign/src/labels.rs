@@ -232,7 +232,7 @@ pub fn verify_signature(
             (Over::Content, _) => Unverified::Version3,
         }));
     }
-    let known = |algo: &HashAlgo| algo.is_available() && (over == Over::Content || has_algo(*algo));
+    let known = |algo: &HashAlgo| algo.is_in_kernels() && (over == Over::Content || has_algo(*algo));
     let Some(algo) = signed.algo.filter(known) else {
         return Ok(Err(Unverified::Algorithm));
     };
@@ -264,7 +264,7 @@ pub fn verify_hash(file: &OpenFile, stop: &AtomicBool) -> Result<Result<HashAlgo
         Some(kind) => return Ok(Err(Unverified::Malformed(ParseError::NotASignature(kind)))),
     }
     let algo = ima::collection_algo(Some(&label), HashAlgo::Sha256);
-    if !algo.is_available() {
+    if !algo.is_in_kernels() {
         return Ok(Err(Unverified::Algorithm));
     }
     let (digest, _) = file.collect(algo, stop)?;

@@ -303,7 +303,8 @@ mod tests {
         assert_eq!("sha256".parse(), Ok(HashName(HashAlgo::Sha256)));
         let error = "sha-256".parse::<HashName>().unwrap_err().to_string();
         assert_eq!(error, "unknown hash algorithm 'sha-256', did you mean 'sha256'?");
-        assert!("tgr192".parse::<HashName>().unwrap_err().to_string().contains("cannot be computed"));
+        assert!("tgr192".parse::<HashName>().is_ok());
+        assert!("md4".parse::<HashName>().unwrap_err().to_string().contains("cannot be computed"));
     }
 
     #[test]

@@ -95,6 +95,7 @@ pub struct Setting {
     /// `fail_securely` over a FUSE backing.
     pub unverifiable: bool,
     pub prefix: &'static str,
+    pub hash: HashAlgo,
 }
 
 impl Default for Setting {
@@ -106,6 +107,7 @@ impl Default for Setting {
             verity: VerityDigests::Computed,
             unverifiable: false,
             prefix: "",
+            hash: HashAlgo::Sha256,
         }
     }
 }
@@ -157,7 +159,7 @@ impl Bench {
             mode: setting.mode,
             host: Layer { policy: parse(host), ring: Arc::clone(&ring) },
             container: container.map(|text| Layer { policy: parse(text), ring: Arc::clone(&ring) }),
-            hash: HashAlgo::Sha256,
+            hash: setting.hash,
             template: Template::named("ima-sig").unwrap(),
             pcr: PcrIndex::default(),
             mmap_check: setting.mmap_check,

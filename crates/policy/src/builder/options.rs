@@ -93,5 +93,5 @@ fn usable_algo(name: &str) -> Result<HashAlgo, Reason> {
     }
     let name_owned = || name.to_owned();
     let algo = HashAlgo::from_name(name).ok_or_else(|| Reason::UnknownAlgo { name: name_owned() })?;
-    if algo.is_available() { Ok(algo) } else { Err(Reason::UnavailableAlgo { name: name_owned() }) }
+    if algo.is_in_kernels() { Ok(algo) } else { Err(Reason::UnavailableAlgo { name: name_owned() }) }
 }
