@@ -104,7 +104,7 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
         problems.add(
             "audit",
             "stdout is closed for a mount in the background",
-            "add --foreground or use file:PATH or journal",
+            "add --foreground or use file:PATH, journal or kernel",
         );
     }
     if options.hash_threads.is_some_and(|threads| !(1..=256).contains(&threads)) {

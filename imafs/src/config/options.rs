@@ -93,7 +93,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tpm: Option<BankKind>,
 
-    /// Where audit records go: file:PATH, stdout or journal (repeatable) [default: journal, where there is one]
+    /// Where audit records go: file:PATH, stdout, journal or kernel (repeatable) [default: journal, where there is one]
     #[arg(long, value_name = "SINK")]
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub audit: Vec<AuditTarget>,

@@ -211,9 +211,11 @@ pub enum AuditTarget {
     Stdout,
     /// Sent to the systemd journal.
     Journal,
+    /// Handed to the kernel's audit system.
+    Kernel,
 }
 
-text_value!(AuditTarget, "AuditTarget", "^(file:.+|stdout|journal)$");
+text_value!(AuditTarget, "AuditTarget", "^(file:.+|stdout|journal|kernel)$");
 
 impl FromStr for AuditTarget {
     type Err = ValueError;
@@ -221,11 +223,12 @@ impl FromStr for AuditTarget {
         match text {
             "stdout" => Ok(Self::Stdout),
             "journal" => Ok(Self::Journal),
+            "kernel" => Ok(Self::Kernel),
             _ => match text.strip_prefix("file:") {
                 Some(path) if !path.is_empty() => Ok(Self::File(path.into())),
-                Some(_) | None => {
-                    Err(ValueError(format!("'{text}' is no audit sink: write file:PATH, stdout or journal")))
-                }
+                Some(_) | None => Err(ValueError(format!(
+                    "'{text}' is no audit sink: write file:PATH, stdout, journal or kernel"
+                ))),
             },
         }
     }
@@ -237,6 +240,7 @@ impl fmt::Display for AuditTarget {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Stdout => f.write_str("stdout"),
             Self::Journal => f.write_str("journal"),
+            Self::Kernel => f.write_str("kernel"),
         }
     }
 }
@@ -319,7 +323,7 @@ mod tests {
 
     #[test]
     fn audit_targets_print_as_they_are_written() {
-        for text in ["file:/var/log/x.json", "stdout", "journal"] {
+        for text in ["file:/var/log/x.json", "stdout", "journal", "kernel"] {
             assert_eq!(text.parse::<AuditTarget>().unwrap().to_string(), text);
         }
         for text in ["file:", "syslog", ""] {

@@ -265,10 +265,19 @@ fn open_sink(target: &AuditTarget, format: audit::Format) -> Result<Box<dyn Sink
         AuditTarget::File(path) => audit::SinkSpec::File(path.clone()),
         AuditTarget::Stdout => audit::SinkSpec::Stdout,
         AuditTarget::Journal => audit::SinkSpec::Journal,
+        AuditTarget::Kernel => audit::SinkSpec::Kernel,
     };
     spec.open(format).map_err(|error| {
-        Failure::cannot(format!("open audit sink {target}"), plain(&error))
-            .advise("name a file in a directory that exists, or another sink, with --audit")
+        let refusal = error.get_ref().and_then(|inner| inner.downcast_ref::<audit::SocketError>());
+        let next_step = match refusal {
+            Some(audit::SocketError::Disabled) => "switch it on with 'auditctl -e 1', or boot with audit=1",
+            Some(audit::SocketError::Namespace | audit::SocketError::NotPermitted) => {
+                "mount as root of the host itself, or name another sink with --audit"
+            }
+            Some(_) => "name another sink with --audit",
+            None => "name a file in a directory that exists, or another sink, with --audit",
+        };
+        Failure::cannot(format!("open audit sink {target}"), plain(&error)).advise(next_step)
     })
 }
 
