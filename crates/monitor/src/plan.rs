@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use appraise::FileFacts;
-use policy::{Actions, Decision, Func, Mask, Policy, Query, Undecided};
+use policy::{Actions, Class, Decision, Func, Mask, Policy, Query, Undecided};
 
 use crate::access::Access;
 use crate::kind::Kind;
@@ -66,7 +66,11 @@ impl Hooks {
 fn asks_the_same(one: &Decision, other: &Decision) -> bool {
     let measure = |decision: &Decision| (decision.pcr, decision.template.clone());
     let appraise = |decision: &Decision| (decision.appraise_class, decision.algos, decision.flags);
-    one.actions == other.actions && measure(one) == measure(other) && appraise(one) == appraise(other)
+    let flags = |decision: &Decision| Class::ALL.map(|class| decision.flags_of(class));
+    one.actions == other.actions
+        && measure(one) == measure(other)
+        && appraise(one) == appraise(other)
+        && flags(one) == flags(other)
 }
 
 /// Everything known of one access before any of its content has been looked at.
