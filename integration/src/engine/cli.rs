@@ -53,13 +53,13 @@ impl Cli {
     pub fn docker(scratch: &Scratch, host: &Host, profiles: &[&str], more: &[&str]) -> Result<Self> {
         let dir = scratch.dir("docker")?;
         let socket = format!("unix://{}/docker.sock", dir.display());
+        let program = Host::runtime()?;
         let runtime = |name: &&str| {
             let args =
                 [format!("--imafs-config={}", host.config.display()), format!("--imafs-profile={name}")];
-            let entry = serde_json::json!({ "path": Host::runtime().ok()?, "runtimeArgs": args });
-            Some((format!("imafs-{name}"), entry))
+            (format!("imafs-{name}"), serde_json::json!({ "path": program, "runtimeArgs": args }))
         };
-        let runtimes: serde_json::Map<_, _> = profiles.iter().filter_map(runtime).collect();
+        let runtimes: serde_json::Map<_, _> = profiles.iter().map(runtime).collect();
         let config =
             scratch.file("docker/daemon.json", serde_json::json!({ "runtimes": runtimes }).to_string())?;
         let log = std::fs::File::create(dir.join("log")).context("cannot make the daemon's log")?;
