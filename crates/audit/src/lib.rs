@@ -22,7 +22,7 @@ pub mod ring;
 pub mod sink;
 
 pub use hub::{Audit, Config, SinkStatus};
-pub use process::Process;
+pub use process::{Process, UNKNOWN};
 pub use record::{FileRule, Integrity, Lost, PolicyRule, Record, RecordType, Stamped};
 pub use ring::{Batch, Limits, Line};
 pub use sink::{

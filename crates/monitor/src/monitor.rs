@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use appraise::{FileFacts, Requirement, facts};
+use arc_swap::ArcSwap;
 use ima::{DigestKind, LabelType};
-use policy::{Actions, AppraiseClass, Class, Decision, Func, Mask, Query, RuleFlags};
+use parking_lot::Mutex;
+use policy::{Actions, Class, Decision, Func, Mask, Policy, Query, RuleFlags};
 
 use crate::access::{Access, is_write};
 use crate::denial::Denial;
@@ -21,14 +23,14 @@ use crate::exec::{ExecNotes, Ticket};
 use crate::grant::Grant;
 use crate::kind::Kind;
 use crate::object::{Names, Object};
-use crate::options::Options;
+use crate::options::{Mode, Options};
 use crate::plan::{Hooks, Plan};
 use crate::records;
 use crate::release::Closing;
+use crate::rules::Rules;
 use crate::setlabel::is_signature;
 use crate::state::{Inner, LAYERS, RuleId};
 use crate::subject::Nobody;
-use crate::uses::Uses;
 use crate::violation;
 use crate::work::Work;
 
@@ -36,10 +38,22 @@ use crate::work::Work;
 #[derive(Debug)]
 pub struct Monitor {
     pub(crate) options: Options,
-    pub(crate) uses: Uses,
+    rules: ArcSwap<Rules>,
+    /// Held while rules are replaced by ones made from them.
+    replacing: Mutex<()>,
     pub(crate) execs: ExecNotes,
     pub(crate) denials: AtomicU64,
 }
+
+/// The host allows the container no rules of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the container has no policy of its own")]
+pub struct NoContainerLayer;
+
+/// Another mode would let through more than the one in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the mode can only be tightened")]
+pub struct WouldWeaken;
 
 /// How an open began.
 #[derive(Debug)]
@@ -65,8 +79,9 @@ impl Monitor {
     /// Makes the monitor of one mount.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        let uses = Uses::of(&options);
-        Arc::new(Self { options, uses, execs: ExecNotes::new(), denials: AtomicU64::new(0) })
+        let rules = Rules::first(options.mode, options.host.clone(), options.container.clone());
+        let (rules, replacing) = (ArcSwap::from_pointee(rules), Mutex::new(()));
+        Arc::new(Self { options, rules, replacing, execs: ExecNotes::new(), denials: AtomicU64::new(0) })
     }
 
     /// The settings it was made with.
@@ -75,10 +90,51 @@ impl Monitor {
         &self.options
     }
 
-    /// Whether any rule looks at paths.
+    /// Whether any rule looks at paths, or may yet come that does.
     #[must_use]
     pub fn goes_by_path(&self) -> bool {
-        self.uses.path
+        let rules = self.rules.load();
+        rules.uses.path || rules.container.is_some()
+    }
+
+    /// The rules in force now.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// Puts a policy in the place of the container's, for every access that begins from now on. Appraisals that were
+    /// remembered end; what has been measured and audited stays so, as in the kernel.
+    ///
+    /// # Errors
+    /// [`NoContainerLayer`] when the host allows none.
+    pub fn load_container(&self, policy: Arc<Policy>) -> Result<(), NoContainerLayer> {
+        let _replacing = self.replacing.lock();
+        let rules = self.rules.load().with_container(policy).ok_or(NoContainerLayer)?;
+        self.rules.store(Arc::new(rules));
+        Ok(())
+    }
+
+    /// Sets the appraisal mode, for every access that begins from now on. This can weaken the mount, so it is for the
+    /// host alone; see [`Monitor::tighten_mode`].
+    pub fn set_mode(&self, mode: Mode) {
+        let _replacing = self.replacing.lock();
+        let rules = self.rules.load().with_mode(mode);
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// Sets the appraisal mode where the new one lets through no more than the one in force.
+    ///
+    /// # Errors
+    /// [`WouldWeaken`] otherwise; nothing has changed then.
+    pub fn tighten_mode(&self, mode: Mode) -> Result<(), WouldWeaken> {
+        let _replacing = self.replacing.lock();
+        let rules = self.rules.load();
+        if !mode.is_at_least(rules.mode) {
+            return Err(WouldWeaken);
+        }
+        self.rules.store(Arc::new(rules.with_mode(mode)));
+        Ok(())
     }
 
     /// How many accesses were refused since the mount began.
@@ -103,24 +159,15 @@ impl Monitor {
                 return Begun::Done(Err(records::unreadable(self, object.as_ref(), &access, &error)));
             }
         };
-        if !facts.is_regular() || !self.uses.anything {
+        let rules = self.rules();
+        if !facts.is_regular() || !rules.uses.anything {
             object.state().with(|inner| inner.count(access.flags));
             return Begun::Done(Ok(Grant::mint(object, facts.version, access.flags, Ticket::NONE)));
         }
         let known = object.state().with(|inner| Known::of(inner, &facts));
         let inode = (facts.version.dev(), facts.version.ino());
-        let names = if self.uses.path { object.names(facts.links) } else { Names::default() };
-        let plan = Plan {
-            names,
-            as_interpreter: access.is_exec() && self.uses.any_exec && self.execs.take(access.tid, inode),
-            readers_before: known.readers,
-            writers_before: known.writers,
-            writer_epoch: known.epoch,
-            executors_before: known.executors,
-            object,
-            access,
-            facts,
-        };
+        let as_interpreter = access.is_exec() && rules.uses.any_exec && self.execs.take(access.tid, inode);
+        let plan = Plan { as_interpreter, ..known.plan(object, access, facts, rules) };
         match self.remembered_grant(&plan, &known) {
             Some(grant) => Begun::Done(Ok(grant)),
             None => {
@@ -146,11 +193,11 @@ impl Monitor {
         if access.is_write() && known.served_signed {
             return None;
         }
-        if self.needs_kind(access) && known.kind.is_none() {
+        if self.needs_kind(&plan.rules.uses, access) && known.kind.is_none() {
             return None;
         }
         let mapped = self.mapped(access, known.kind.as_ref());
-        let hooks = self.hooks(plan, mapped, known.digest.as_ref()).ok()?;
+        let hooks = self.hooks(plan, mapped, known.digest.as_slice()).ok()?;
         let stands = plan.object.state().with(|inner| {
             let stands = self.all_remembered(inner, plan, &hooks)
                 && violation::due(self, inner, plan, &hooks, false).is_none();
@@ -158,7 +205,7 @@ impl Monitor {
                 inner.count(access.flags);
                 violation::arm(inner, plan, &hooks);
                 note_served(inner, plan, &hooks);
-                if access.is_write() && self.wants_relabel(&hooks) {
+                if access.is_write() && plan.rules.uses.wants_relabel(&hooks) {
                     inner.relabel = true;
                 }
             }
@@ -173,7 +220,7 @@ impl Monitor {
 
     /// Whether nothing is left to do for any hook: measured, audited, appraised, and the results stand.
     fn all_remembered(&self, inner: &mut Inner, plan: &Plan, hooks: &Hooks) -> bool {
-        inner.enter_generation(self.generation());
+        inner.enter_generation(plan.rules.generation());
         if inner.pending > 0 {
             return false;
         }
@@ -229,25 +276,6 @@ impl Monitor {
             return self.execs.expect(plan.access.tid, inode);
         }
         Ticket::NONE
-    }
-
-    /// Whether hash labels are written at this layer's word.
-    pub(crate) fn keeps_labels(&self, layer: usize) -> bool {
-        self.uses.keeps_labels.get(layer).copied().unwrap_or(false)
-    }
-
-    /// Whether an open for writing that these hooks allow has its label redone at the last close: a rule for opens
-    /// asks for it. One for mappings only judges labels, and must find the one that was there.
-    pub(crate) fn wants_relabel(&self, hooks: &Hooks) -> bool {
-        let asks = |decision: &Decision| {
-            let appraised = decision.actions.contains(Actions::APPRAISE);
-            decision.actions.contains(Actions::HASH)
-                || (appraised && decision.appraise_class == AppraiseClass::File)
-        };
-        hooks.iter().any(|hook| {
-            let keepers = hook.decisions.iter().zip(self.uses.keeps_labels).filter(|(_, keeps)| *keeps);
-            keepers.filter_map(|(decision, _)| decision.as_ref()).any(asks)
-        })
     }
 
     /// Ends one open. Called in the reader thread, in request order, with the ticket of the open's grant.
@@ -309,7 +337,8 @@ impl Monitor {
     fn new_to(&self, object: &dyn Object) -> [bool; LAYERS] {
         let mut new = [false; LAYERS];
         let Ok(facts) = object.stat_fd().and_then(|fd| Ok(facts(fd)?)) else { return new };
-        let path = if self.uses.path { object.path() } else { Vec::new() };
+        let rules = self.rules();
+        let path = if rules.uses.path { object.path() } else { Vec::new() };
         let query = Query {
             func: Func::FileCheck,
             mask: Mask::ACCESS,
@@ -317,10 +346,10 @@ impl Monitor {
             subject: &Nobody,
             digest: None,
         };
-        for (slot, layer) in new.iter_mut().zip(self.layers()) {
+        for (slot, layer) in new.iter_mut().zip(rules.layers()) {
             let decision = layer.policy.decide_among(&query, Actions::APPRAISE | Actions::HASH);
             let none = decision.is_ok_and(|decision| decision.actions.is_empty());
-            *slot = self.uses.appraise && !none;
+            *slot = rules.uses.appraise && !none;
         }
         new
     }
@@ -341,11 +370,6 @@ impl Monitor {
         value: Option<&[u8]>,
     ) -> Result<(), Denial> {
         crate::setlabel::check(self, object, access, name, value)
-    }
-
-    /// The keys and rules in force, as one number that changes when any of them does.
-    pub(crate) fn generation(&self) -> u64 {
-        self.layers().map(|layer| layer.ring.generation()).sum::<u64>().wrapping_add(1)
     }
 }
 
@@ -393,7 +417,7 @@ pub(crate) fn requirement(decision: &Decision) -> Requirement {
 }
 
 /// What the record held when the access began.
-struct Known {
+pub(crate) struct Known {
     readers: u32,
     writers: u32,
     epoch: u32,
@@ -407,7 +431,31 @@ struct Known {
 }
 
 impl Known {
-    fn of(inner: &Inner, facts: &FileFacts) -> Self {
+    /// The plan of an access that begins now, for a file as such.
+    pub(crate) fn plan(
+        &self,
+        object: Arc<dyn Object>,
+        access: Access,
+        facts: FileFacts,
+        rules: Arc<Rules>,
+    ) -> Plan {
+        let names = if rules.uses.path { object.names(facts.links) } else { Names::default() };
+        Plan {
+            names,
+            as_interpreter: false,
+            reads_policy: false,
+            readers_before: self.readers,
+            writers_before: self.writers,
+            writer_epoch: self.epoch,
+            executors_before: self.executors,
+            rules,
+            object,
+            access,
+            facts,
+        }
+    }
+
+    pub(crate) fn of(inner: &Inner, facts: &FileFacts) -> Self {
         let kind = inner.kind_at(&facts.version, inner.writers);
         let stands = inner.stands(DigestKind::Ima, &facts.version, inner.writers, true);
         let digest = inner.collected.of(DigestKind::Ima).filter(|_| stands);

@@ -1,4 +1,5 @@
-//! What a monitor is made of. All of it is fixed before the first request, so nothing races the first process.
+//! What a monitor is made of. All of it is set before the first request, so nothing races the first process. What
+//! changes afterwards, the mode and the container's layer, is in [`Rules`](crate::Rules).
 
 use std::sync::Arc;
 
@@ -23,6 +24,20 @@ pub enum Mode {
     Fix,
     /// Ignore appraise rules.
     Off,
+}
+
+impl Mode {
+    /// Whether this mode lets through nothing that `other` refuses or would judge, and vouches for nothing that
+    /// `other` does not: fix writes the labels that later opens pass by, so nothing but itself is as lax.
+    #[must_use]
+    pub fn is_at_least(self, other: Self) -> bool {
+        match self {
+            Self::Enforce => true,
+            Self::Log => other != Self::Enforce,
+            Self::Fix => other == Self::Fix,
+            Self::Off => other == Self::Off,
+        }
+    }
 }
 
 /// When an open for reading also counts as a mapping (`MMAP_CHECK`), since FUSE never shows the mapping itself.
@@ -91,11 +106,11 @@ impl BackingFacts {
 /// The parts and settings of one mount's monitor.
 #[derive(Debug)]
 pub struct Options {
-    /// Appraisal mode.
+    /// Appraisal mode to begin with.
     pub mode: Mode,
     /// The rules that bind.
     pub host: Layer,
-    /// The container's own rules, where the host allows them.
+    /// The container's own rules to begin with, where the host allows them: empty, or none at all.
     pub container: Option<Layer>,
     /// The default hash algorithm: for files without a label, for labels written, for deduplication.
     pub hash: HashAlgo,
@@ -115,6 +130,8 @@ pub struct Options {
     pub path_prefix: Vec<u8>,
     /// The backing filesystem.
     pub backing: BackingFacts,
+    /// Whether each new entry and each that was there already leaves a record (`integrity_audit=1`).
+    pub audit_info: bool,
     /// The measurement list.
     pub list: Arc<List>,
     /// The audit trail.

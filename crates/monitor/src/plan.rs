@@ -12,12 +12,15 @@ use crate::access::Access;
 use crate::kind::Kind;
 use crate::monitor::Monitor;
 use crate::object::{Names, Object};
-use crate::options::{Layer, MmapCheck, Mode};
-use crate::state::LAYERS;
+use crate::options::{MmapCheck, Mode};
+use crate::rules::Rules;
+use crate::state::{HOST, LAYERS};
 use crate::subject::ProcSubject;
+use crate::uses::Uses;
 
-/// The most hooks one open can pass: the open itself, then as a program, under its credentials, as a mapping.
-const MOST: usize = 4;
+/// The most hooks one open can pass: the open itself, then as a policy, as a program, under its credentials, as a
+/// mapping.
+const MOST: usize = 5;
 
 /// One hook of one access, and each layer's decision there.
 #[derive(Debug)]
@@ -82,6 +85,8 @@ pub(crate) struct Plan {
     pub names: Names,
     /// The kernel opens this file as the interpreter of the program it has just opened.
     pub as_interpreter: bool,
+    /// The file is read to be loaded as a policy.
+    pub reads_policy: bool,
     /// Read-only opens that stood before this access.
     pub readers_before: u32,
     /// Opens for writing that stood before this access.
@@ -90,6 +95,8 @@ pub(crate) struct Plan {
     pub writer_epoch: u32,
     /// Opens for execution that stood before this access.
     pub executors_before: u32,
+    /// The rules by which it is decided, to its end.
+    pub rules: Arc<Rules>,
 }
 
 /// What of a file's kind matters for its hooks.
@@ -101,11 +108,11 @@ pub(crate) enum Mapped {
 
 impl Monitor {
     /// Whether telling the hooks of this access needs a look into the file.
-    pub(crate) fn needs_kind(&self, access: &Access) -> bool {
+    pub(crate) fn needs_kind(&self, uses: &Uses, access: &Access) -> bool {
         if access.is_exec() {
-            return self.uses.any_exec;
+            return uses.any_exec;
         }
-        self.uses.mmap && access.is_read() && self.options.mmap_check == MmapCheck::Elf
+        uses.mmap && access.is_read() && self.options.mmap_check == MmapCheck::Elf
     }
 
     /// Whether this access counts as a mapping, given the kind of the file where it was needed.
@@ -132,12 +139,13 @@ impl Monitor {
         &self,
         plan: &Plan,
         mapped: Mapped,
-        digest: Option<&ima::Digest>,
+        digests: &[ima::Digest],
     ) -> Result<Hooks, Undecided> {
         let access = &plan.access;
         let program = access.is_exec() && !plan.as_interpreter;
         let passes = [
             Some((Func::FileCheck, access.file_mask())),
+            plan.reads_policy.then_some((Func::PolicyCheck, Mask::READ)),
             program.then_some((Func::BprmCheck, Mask::EXEC)),
             program.then_some((Func::CredsCheck, Mask::EXEC)),
             // An interpreter is mapped whatever we make of it: the kernel has its own idea of what is ELF.
@@ -147,62 +155,30 @@ impl Monitor {
         let names = &plan.names;
         // What no path leads to would slip through every rule about paths.
         let lost = names.paths.is_empty() || names.paths.iter().any(|path| !path.starts_with(b"/"));
-        if self.uses.path && lost {
+        if plan.rules.uses.path && lost {
             return Err(Undecided::Path);
         }
         let (path, others) = names.paths.split_first().map_or((&[][..], &[][..]), |(path, o)| (path, o));
         let object = self.policy_object(&plan.facts, path);
+        let asking = Asking { rules: &plan.rules, digests };
         let mut hooks = Hooks::default();
         for (slot, pass) in hooks.list.iter_mut().zip(passes) {
             let Some((func, mask)) = pass else { continue };
-            let query = Query { func, mask, object: &object, subject: &subject, digest };
-            *slot = Some(self.at_hook(&query, |policy| policy.decide(&query))?);
+            let query = Query { func, mask, object: &object, subject: &subject, digest: None };
+            *slot = Some(asking.at_hook(&query, Policy::decide)?);
         }
         for (func, mask) in passes.into_iter().flatten().filter(|_| names.more || !others.is_empty()) {
             for path in others {
                 let object = self.policy_object(&plan.facts, path);
-                let query = Query { func, mask, object: &object, subject: &subject, digest };
-                hooks.also(self.at_hook(&query, |policy| policy.decide(&query))?);
+                let query = Query { func, mask, object: &object, subject: &subject, digest: None };
+                hooks.also(asking.at_hook(&query, Policy::decide)?);
             }
             if names.more {
-                let query = Query { func, mask, object: &object, subject: &subject, digest };
-                self.by_any_name(&query, &mut hooks)?;
+                let query = Query { func, mask, object: &object, subject: &subject, digest: None };
+                asking.by_any_name(&query, &mut hooks)?;
             }
         }
         Ok(hooks)
-    }
-
-    /// Takes up whatever may be asked of a name that is not known.
-    fn by_any_name(&self, query: &Query<'_>, hooks: &mut Hooks) -> Result<(), Undecided> {
-        hooks.also(self.at_hook(query, |policy| policy.decide_supposing(query, None))?);
-        for rule in self.layers().flat_map(|layer| layer.policy.path_rules()) {
-            // In the other layer this is another rule, which more is asked by if anything.
-            hooks.also(self.at_hook(query, |policy| policy.decide_supposing(query, Some(rule)))?);
-        }
-        Ok(())
-    }
-
-    fn at_hook(
-        &self,
-        query: &Query<'_>,
-        decide: impl Fn(&Policy) -> Result<Decision, Undecided>,
-    ) -> Result<Hook, Undecided> {
-        let mut decisions = [None, None];
-        for (slot, layer) in decisions.iter_mut().zip(self.layers()) {
-            let mut decision = decide(&layer.policy)?;
-            if self.options.mode == Mode::Off {
-                decision.actions.remove(Actions::APPRAISE);
-            }
-            if !decision.actions.is_empty() {
-                *slot = Some(decision);
-            }
-        }
-        Ok(Hook { func: query.func, decisions })
-    }
-
-    /// The layers in order: host, then container.
-    pub(crate) fn layers(&self) -> impl Iterator<Item = &Layer> {
-        std::iter::once(&self.options.host).chain(self.options.container.as_ref())
     }
 
     pub(crate) fn policy_object<'a>(&'a self, facts: &FileFacts, path: &'a [u8]) -> policy::Object<'a> {
@@ -216,5 +192,47 @@ impl Monitor {
             group: facts.group,
             path,
         }
+    }
+}
+
+/// The layers being asked, and what is known of the content for them.
+struct Asking<'a> {
+    rules: &'a Rules,
+    digests: &'a [ima::Digest],
+}
+
+impl Asking<'_> {
+    /// Takes up whatever may be asked of a name that is not known.
+    fn by_any_name(&self, query: &Query<'_>, hooks: &mut Hooks) -> Result<(), Undecided> {
+        hooks.also(self.at_hook(query, |policy, query| policy.decide_supposing(query, None))?);
+        for rule in self.rules.layers().flat_map(|layer| layer.policy.path_rules()) {
+            // In the other layer this is another rule, which more is asked by if anything.
+            hooks.also(self.at_hook(query, |policy, query| policy.decide_supposing(query, Some(rule)))?);
+        }
+        Ok(())
+    }
+
+    /// What each layer wants done at one hook. The container is not heard about the audit trail, which is the host's.
+    fn at_hook(
+        &self,
+        query: &Query<'_>,
+        decide: impl Fn(&Policy, &Query<'_>) -> Result<Decision, Undecided>,
+    ) -> Result<Hook, Undecided> {
+        let mut decisions = [None, None];
+        for (index, (slot, layer)) in decisions.iter_mut().zip(self.rules.layers()).enumerate() {
+            let algo = layer.policy.digest_algo();
+            let digest = self.digests.iter().find(|digest| Some(digest.algo()) == algo);
+            let mut decision = decide(&layer.policy, &Query { digest, ..*query })?;
+            if self.rules.mode == Mode::Off {
+                decision.actions.remove(Actions::APPRAISE);
+            }
+            if index != HOST {
+                decision.actions.remove(Actions::AUDIT);
+            }
+            if !decision.actions.is_empty() {
+                *slot = Some(decision);
+            }
+        }
+        Ok(Hook { func: query.func, decisions })
     }
 }

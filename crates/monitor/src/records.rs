@@ -18,6 +18,7 @@ use crate::name::last_component;
 use crate::object::Object;
 use crate::options::Layer;
 use crate::plan::Plan;
+use crate::rules::Rules;
 use crate::state::RuleId;
 
 /// Which form of the file's name a record carries.
@@ -72,8 +73,8 @@ impl Event {
     }
 
     /// Names a rule that decided an earlier access.
-    pub fn by_rule(self, monitor: &Monitor, rule: RuleId) -> Self {
-        let layer = monitor.layers().nth(rule.layer);
+    pub fn by_rule(self, rules: &Rules, rule: RuleId) -> Self {
+        let layer = rules.layers().nth(rule.layer);
         Self { rule: layer.and_then(|layer| text_of(layer, rule.index)), ..self }
     }
 

@@ -30,7 +30,8 @@ pub(crate) fn check(
         return Err(Denial::label(Errno::INVAL, "unknown-ima-data"));
     }
     let algo = ima::collection_algo(Some(value), monitor.options.hash);
-    let listed = monitor.layers().filter_map(|layer| layer.policy.setxattr_algos());
+    let rules = monitor.rules();
+    let listed = rules.layers().filter_map(|layer| layer.policy.setxattr_algos());
     let mut limited = false;
     for algos in listed {
         limited = true;

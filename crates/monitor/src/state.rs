@@ -16,6 +16,9 @@ use crate::kind::Kind;
 /// Host and container.
 pub(crate) const LAYERS: usize = 2;
 
+/// The host's place among them.
+pub(crate) const HOST: usize = 0;
+
 /// The classes that passed appraisals are kept by.
 const CLASSES: usize = 5;
 
@@ -63,7 +66,7 @@ pub(crate) struct Inner {
     /// A `hash` rule has seen this file.
     pub hashed: bool,
     /// The ring and policy generation that the appraisal results belong to.
-    generation: u64,
+    generation: Generation,
     /// Counts the changes told from outside; what was seen before one is not remembered after it.
     pub changes: u64,
     layers: [LayerState; LAYERS],
@@ -167,7 +170,7 @@ impl Inner {
     }
 
     /// Forgets appraisals that were made under other keys or rules than those of `generation`.
-    pub fn enter_generation(&mut self, generation: u64) {
+    pub fn enter_generation(&mut self, generation: Generation) {
         if self.generation != generation {
             self.generation = generation;
             self.forget_appraisals();
@@ -267,11 +270,20 @@ impl Inner {
     }
 }
 
+/// The keys and rules that a result belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Generation {
+    /// Which rules.
+    pub rules: u64,
+    /// Which keys.
+    pub rings: u64,
+}
+
 /// A moment in a record's life between two changes that are not seen in the content version: other keys, and what
 /// the filesystem told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
-    generation: u64,
+    generation: Generation,
     changes: u64,
 }
 
@@ -306,11 +318,12 @@ mod tests {
     #[test]
     fn a_moment_ends_with_the_keys_and_with_each_change_told_of() {
         let mut inner = Inner::default();
-        inner.enter_generation(1);
+        let keys = |rings| Generation { rules: 1, rings };
+        inner.enter_generation(keys(1));
         let before = inner.moment();
-        inner.enter_generation(1);
+        inner.enter_generation(keys(1));
         assert_eq!(inner.moment(), before);
-        inner.enter_generation(2);
+        inner.enter_generation(keys(2));
         assert_ne!(inner.moment(), before);
         let before = inner.moment();
         inner.changes += 1;

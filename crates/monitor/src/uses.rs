@@ -1,8 +1,9 @@
 //! What the loaded policies can ask for at all.
 
-use policy::{Class, Func, RuleFlags};
+use policy::{Actions, AppraiseClass, Class, Decision, Func, RuleFlags};
 
-use crate::options::{Mode, Options};
+use crate::options::{Layer, Mode};
+use crate::plan::Hooks;
 use crate::state::LAYERS;
 
 /// What the loaded policies can ask at all, so that what none asks for is not found out.
@@ -21,30 +22,47 @@ pub(crate) struct Uses {
     /// Some rule looks at the path.
     pub path: bool,
     /// The layers at whose word a hash label is redone.
-    pub keeps_labels: [bool; LAYERS],
+    keeps_labels: [bool; LAYERS],
 }
 
 impl Uses {
-    pub fn of(options: &Options) -> Self {
-        let policies = || {
-            std::iter::once(&options.host)
-                .chain(options.container.as_ref())
-                .map(|layer| layer.policy.as_ref())
-        };
+    pub fn of(mode: Mode, host: &Layer, container: Option<&Layer>) -> Self {
+        let policies = || std::iter::once(host).chain(container).map(|layer| layer.policy.as_ref());
         let any = |test: &dyn Fn(&policy::Policy) -> bool| policies().any(test);
         let mmap = any(&|policy| policy.uses_func(Func::MmapCheck));
         Self {
             anything: any(&|policy| !policy.active().is_empty()),
             measure: any(&policy::Policy::has_measure),
-            appraise: options.mode != Mode::Off && any(&policy::Policy::has_appraise),
+            appraise: mode != Mode::Off && any(&policy::Policy::has_appraise),
             mmap,
             any_exec: mmap
                 || any(&|policy| policy.uses_func(Func::BprmCheck) || policy.uses_func(Func::CredsCheck)),
             path: any(&policy::Policy::needs_path),
             // The container's word must not make content pass at the host's rules. It cannot where those want
             // signatures.
-            keeps_labels: [true, only_signatures(&options.host.policy)],
+            keeps_labels: [true, only_signatures(&host.policy)],
         }
+    }
+}
+
+impl Uses {
+    /// Whether hash labels are written at this layer's word.
+    pub fn keeps_labels(&self, layer: usize) -> bool {
+        self.keeps_labels.get(layer).copied().unwrap_or(false)
+    }
+
+    /// Whether an open for writing that these hooks allow has its label redone at the last close: a rule for opens
+    /// asks for it. One for mappings only judges labels, and must find the one that was there.
+    pub fn wants_relabel(&self, hooks: &Hooks) -> bool {
+        let asks = |decision: &Decision| {
+            let appraised = decision.actions.contains(Actions::APPRAISE);
+            decision.actions.contains(Actions::HASH)
+                || (appraised && decision.appraise_class == AppraiseClass::File)
+        };
+        hooks.iter().any(|hook| {
+            let keepers = hook.decisions.iter().zip(self.keeps_labels).filter(|(_, keeps)| *keeps);
+            keepers.filter_map(|(decision, _)| decision.as_ref()).any(asks)
+        })
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn due(
     hooks: &Hooks,
     mapped: bool,
 ) -> Option<Violation> {
-    if !monitor.uses.measure {
+    if !plan.rules.uses.measure {
         return None;
     }
     if plan.access.is_write() {

@@ -39,6 +39,7 @@ fn control(access: Access) -> Control {
             uuid: [0; 16],
             device: "vda".into(),
         },
+        audit_info: false,
         list: Arc::new(list),
         audit: Arc::new(Audit::in_memory("web")),
     });

@@ -94,6 +94,7 @@ impl Parts {
             on_measure_failure: monitor::OnMeasureFailure::Deny,
             path_prefix: config.path_prefix.as_os_str().as_bytes().to_vec(),
             backing,
+            audit_info: false,
             list: Arc::clone(&self.list),
             audit: Arc::clone(&self.audit),
         })

@@ -155,6 +155,7 @@ pub fn monitor(policy: &str) -> (Arc<Monitor>, Arc<List>) {
             uuid: [0; 16],
             device: "vda".into(),
         },
+        audit_info: false,
         list: Arc::clone(&list),
         audit: Arc::new(Audit::in_memory("test")),
     };

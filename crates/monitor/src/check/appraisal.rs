@@ -97,7 +97,7 @@ impl Check<'_> {
     /// Fix mode: writes the hash label that is missing or wrong. A signature of the content is never replaced; one of
     /// its fs-verity digest is, by that digest, which no rule will take: so does the kernel.
     fn fix(&self, judged: &Judged<'_>, evidence: &Evidence) -> bool {
-        if self.monitor.options.mode != Mode::Fix || !self.monitor.keeps_labels(judged.index) {
+        if self.plan.rules.mode != Mode::Fix || !self.plan.rules.uses.keeps_labels(judged.index) {
             return false;
         }
         let signed =

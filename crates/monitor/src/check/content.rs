@@ -27,6 +27,12 @@ impl Gathered {
         }
     }
 
+    /// The digest of the content itself, where that was collected.
+    pub fn of_content(&self) -> Option<Digest> {
+        let collected = self.content.get().filter(|evidence| evidence.collected.is_some());
+        collected.map(|evidence| evidence.digest)
+    }
+
     /// The digest for a record that is about no kind in particular.
     pub fn digest(&self) -> Option<Digest> {
         self.content.get().or_else(|| self.verity.get()).map(|evidence| evidence.digest)

@@ -49,14 +49,15 @@ impl Check<'_> {
     /// content that nobody vouched for. The kernel leaves that to the rules for writing opens.
     pub(super) fn nobody_uses_it(&self) -> Result<(), Denial> {
         let state = self.plan.object.state();
-        let Some(rule) = written_after_serving(self.monitor, self.plan) else { return Ok(()) };
+        let Some(rule) = written_after_serving(self.plan) else { return Ok(()) };
         if !self.left.users {
             state.with(|inner| inner.served_signed = None);
             return Ok(());
         }
         let collected = state.with(|inner| inner.collected.any());
         let cause = "signed-file-immutable";
-        let event = Event::new(RecordType::IntegrityData, "appraise_data", cause).by_rule(self.monitor, rule);
+        let event =
+            Event::new(RecordType::IntegrityData, "appraise_data", cause).by_rule(&self.plan.rules, rule);
         self.record(&event.maybe_digest(collected.map(|collected| collected.digest)));
         Err(Denial::open(cause))
     }
@@ -64,7 +65,7 @@ impl Check<'_> {
     /// Between the check of a program and its start the kernel does not yet keep writers away; a moment later it
     /// does so itself, with the same answer. A mount that refuses nothing leaves it to the kernel.
     pub(super) fn nobody_starts_it(&self) -> Result<(), Denial> {
-        if !written_while_started(self.monitor, self.plan) {
+        if !written_while_started(self.plan) {
             return Ok(());
         }
         let cause = "open_for_execution";
@@ -72,7 +73,7 @@ impl Check<'_> {
         let (collected, rule) = state.with(|inner| (inner.collected.any(), inner.started_by));
         let event = Event::new(RecordType::IntegrityData, "appraise_data", cause);
         let event = match rule {
-            Some(rule) => event.by_rule(self.monitor, rule),
+            Some(rule) => event.by_rule(&self.plan.rules, rule),
             None => event,
         };
         self.record(&event.maybe_digest(collected.map(|collected| collected.digest)));
@@ -86,8 +87,8 @@ fn writers_standing(plan: &Plan) -> u32 {
 }
 
 /// Whether this is an open for writing of what somebody is about to run.
-fn written_while_started(monitor: &Monitor, plan: &Plan) -> bool {
-    let guarded = monitor.uses.appraise && monitor.options.mode == Mode::Enforce;
+fn written_while_started(plan: &Plan) -> bool {
+    let guarded = plan.rules.uses.appraise && plan.rules.mode == Mode::Enforce;
     let before = plan.access.is_write() && plan.executors_before > 0;
     // One that has been refused meanwhile is not started.
     guarded && before && plan.object.state().with(|inner| inner.executors > 0)
@@ -95,8 +96,8 @@ fn written_while_started(monitor: &Monitor, plan: &Plan) -> bool {
 
 /// The rule by which content was served for its signature, if this is an open for writing that must not meet those who
 /// use it.
-fn written_after_serving(monitor: &Monitor, plan: &Plan) -> Option<RuleId> {
-    let matters = plan.access.is_write() && monitor.options.mode == Mode::Enforce;
+fn written_after_serving(plan: &Plan) -> Option<RuleId> {
+    let matters = plan.access.is_write() && plan.rules.mode == Mode::Enforce;
     plan.object.state().with(|inner| inner.served_signed).filter(|_| matters)
 }
 
@@ -120,12 +121,12 @@ impl Left {
     /// Finds out; where those who are just leaving cannot be told from those who stay, `Err` tells when to ask again.
     pub fn find(monitor: &Monitor, plan: &Plan, waits: &mut Waits) -> Result<Self, Instant> {
         let writers = mapped_writers(monitor, plan, &mut waits.writers)?;
-        Ok(Self { writers, users: users(monitor, plan, &mut waits.users)? })
+        Ok(Self { writers, users: users(plan, &mut waits.users)? })
     }
 }
 
-fn users(monitor: &Monitor, plan: &Plan, patience: &mut Patience) -> Result<bool, Instant> {
-    if written_while_started(monitor, plan) || written_after_serving(monitor, plan).is_none() {
+fn users(plan: &Plan, patience: &mut Patience) -> Result<bool, Instant> {
+    if written_while_started(plan) || written_after_serving(plan).is_none() {
         return Ok(false);
     }
     let object = plan.object.as_ref();

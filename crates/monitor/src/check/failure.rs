@@ -19,7 +19,7 @@ impl Check<'_> {
     }
 
     pub(super) fn refused_as(&self, denial: Denial) -> Result<(), Denial> {
-        match self.monitor.options.mode {
+        match self.plan.rules.mode {
             Mode::Enforce => Err(denial),
             Mode::Log | Mode::Fix | Mode::Off => Ok(()),
         }
@@ -42,7 +42,7 @@ impl Check<'_> {
             Class::Audit
         };
         let denial = self.uncollected(Some((judged, class)), cause, error);
-        if actions.contains(Actions::APPRAISE) && self.monitor.options.mode == Mode::Enforce {
+        if actions.contains(Actions::APPRAISE) && self.plan.rules.mode == Mode::Enforce {
             return Err(denial);
         }
         if actions.contains(Actions::MEASURE) { self.tolerated(denial) } else { Ok(()) }

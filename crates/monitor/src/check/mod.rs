@@ -14,7 +14,8 @@ use std::time::SystemTime;
 
 use appraise::{ContentVersion, StoredLabel};
 use audit::RecordType;
-use ima::{FileAttrs, LabelType};
+use ima::{Digest, FileAttrs, LabelType};
+use measure::Added;
 use policy::{Actions, Decision, Func, RuleFlags};
 
 use crate::attributes::Attributes;
@@ -82,7 +83,7 @@ impl<'a> Check<'a> {
         self.prepare(&hooks);
         self.violations(&hooks)?;
         for hook in hooks.iter() {
-            for (index, (layer, decision)) in self.monitor.layers().zip(&hook.decisions).enumerate() {
+            for (index, (layer, decision)) in self.plan.rules.layers().zip(&hook.decisions).enumerate() {
                 if let Some(decision) = decision {
                     self.at_layer(&Judged { index, layer, decision })?;
                 }
@@ -90,7 +91,7 @@ impl<'a> Check<'a> {
         }
         self.plan.object.state().with(|inner| {
             note_served(inner, self.plan, &hooks);
-            if self.plan.access.is_write() && self.monitor.wants_relabel(&hooks) {
+            if self.plan.access.is_write() && self.plan.rules.uses.wants_relabel(&hooks) {
                 inner.relabel = true;
             }
         });
@@ -103,7 +104,7 @@ impl<'a> Check<'a> {
         let refuses = |decision: &Decision| !decision.flags.contains(RuleFlags::PERMIT_DIRECTIO);
         self.direct_refused.set(first_appraising(hooks, refuses));
         // Read before any key is used: what passes under older keys is then not taken for newer.
-        let generation = self.monitor.generation();
+        let generation = self.plan.rules.generation();
         let decisions = || hooks.iter().flat_map(|hook| hook.decisions.iter().flatten());
         self.plan.object.state().with(|inner| {
             inner.enter_generation(generation);
@@ -124,7 +125,7 @@ impl<'a> Check<'a> {
 
     /// What kind of file it is, when that tells which hooks it passes.
     fn kind(&self) -> Result<Option<Kind>, Denial> {
-        if !self.monitor.needs_kind(&self.plan.access) {
+        if !self.monitor.needs_kind(&self.plan.rules.uses, &self.plan.access) {
             return Ok(None);
         }
         let version = self.plan.facts.version;
@@ -146,14 +147,19 @@ impl<'a> Check<'a> {
 
     fn hooks(&self, kind: Option<&Kind>) -> Result<Hooks, Denial> {
         let mapped = self.monitor.mapped(&self.plan.access, kind);
-        match self.monitor.hooks(self.plan, mapped, None) {
-            Ok(hooks) => Ok(hooks),
-            Err(policy::Undecided::Digest(algo)) => {
-                let digest =
-                    self.digest_by(algo).map_err(|error| self.uncollected(None, error.cause(), &error))?;
-                self.monitor.hooks(self.plan, mapped, Some(&digest)).map_err(|error| self.undecided(&error))
+        // Each layer may ask for a digest of an algorithm of its own.
+        let mut digests = Vec::new();
+        loop {
+            match self.monitor.hooks(self.plan, mapped, &digests) {
+                Ok(hooks) => return Ok(hooks),
+                Err(policy::Undecided::Digest(algo)) if digests.len() < LAYERS => {
+                    digests.push(
+                        self.digest_by(algo)
+                            .map_err(|error| self.uncollected(None, error.cause(), &error))?,
+                    );
+                }
+                Err(error) => return Err(self.undecided(&error)),
             }
-            Err(error) => Err(self.undecided(&error)),
         }
     }
 
@@ -179,7 +185,7 @@ impl<'a> Check<'a> {
     fn at_layer(&self, judged: &Judged<'_>) -> Result<(), Denial> {
         let decision = judged.decision;
         let actions = decision.actions;
-        if actions.contains(Actions::HASH) && self.monitor.keeps_labels(judged.index) {
+        if actions.contains(Actions::HASH) && self.plan.rules.uses.keeps_labels(judged.index) {
             self.note_hash_rule();
         }
         let mut outcome = Ok(());
@@ -209,7 +215,7 @@ impl<'a> Check<'a> {
             let event =
                 Event::new(RecordType::IntegrityData, "collect_data", "failed(directio)").by_last_name();
             self.record(&match self.direct_refused.get() {
-                Some(rule) => event.by_rule(self.monitor, rule),
+                Some(rule) => event.by_rule(&self.plan.rules, rule),
                 None => event.of(judged.layer, judged.decision),
             });
         }
@@ -243,7 +249,8 @@ impl<'a> Check<'a> {
             Err(error) => Err(self.unmeasured(&error, "hashing_error".into())),
         };
         match added {
-            Ok(_) => {
+            Ok(added) => {
+                self.tell_added(added);
                 state.with(|inner| {
                     if evidence.collected.is_some() && evidence.moment == inner.moment() {
                         inner.set_measured(pcr);
@@ -253,6 +260,18 @@ impl<'a> Check<'a> {
             }
             Err(denial) => self.tolerated(denial),
         }
+    }
+
+    /// What `integrity_audit=1` makes the kernel tell of each addition to the list.
+    fn tell_added(&self, added: Added) {
+        if !self.monitor.options.audit_info {
+            return;
+        }
+        let (cause, new) = match added {
+            Added::New => ("hash_added", true),
+            Added::Duplicate => ("hash_exists", false),
+        };
+        self.record(&Event::new(RecordType::IntegrityPcr, "add_template_measure", cause).res(new));
     }
 
     fn audit_rule(&self, judged: &Judged<'_>, evidence: &Evidence) {
@@ -274,6 +293,11 @@ impl<'a> Check<'a> {
             inner.hashed = true;
             inner.signed |= kind == Some(LabelType::Signature);
         });
+    }
+
+    /// The digest of the content that the decision is about, where that was looked at.
+    pub fn content_digest(&self) -> Option<Digest> {
+        self.evidence.of_content()
     }
 
     /// The path in records and entries, prefix included.

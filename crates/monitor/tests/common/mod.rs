@@ -174,6 +174,7 @@ impl Bench {
                 uuid: [0; 16],
                 device: "vda".to_owned(),
             },
+            audit_info: false,
             list: Arc::clone(&list),
             audit: Arc::clone(&audit),
         };
