@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::modes::{AppraiseMode, BankKind};
+use super::modes::{AppraiseMode, BankKind, ControlMode, PolicyOwner};
 use super::mount_config::Source;
 use super::options::Options;
 use super::values::AuditTarget;
@@ -109,6 +109,21 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
     }
     if options.hash_threads.is_some_and(|threads| !(1..=256).contains(&threads)) {
         problems.add("hash-threads", "a number from 1 to 256 is needed", "leave it out for one per CPU");
+    }
+    let own_rules = options.policy_owner == Some(PolicyOwner::Container);
+    if own_rules && options.control != Some(ControlMode::Rw) {
+        problems.add(
+            "policy-owner",
+            "the container loads rules through the control directory, which it cannot write",
+            "add --control rw",
+        );
+    }
+    if !own_rules && (options.policy_loads.is_some() || options.policy_rules.is_some()) {
+        let key = if options.policy_loads.is_some() { "policy-loads" } else { "policy-rules" };
+        problems.add(key, "the container loads no rules", "add --policy-owner container");
+    }
+    if options.policy_rules == Some(0) {
+        problems.add("policy-rules", "a number from 1 on is needed", "use --policy-owner host for none");
     }
     if options.tpm == Some(BankKind::None) && !options.bank.is_empty() {
         problems.add("bank", "there are no banks with tpm none", "drop --bank or use --tpm soft");

@@ -18,8 +18,8 @@ mod values;
 
 pub use check::{InvalidConfig, Problem};
 pub use modes::{
-    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, VerityMode,
-    ViolationMode,
+    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads,
+    PolicyOwner, VerityMode, ViolationMode,
 };
 pub use mount_config::{MountConfig, Source};
 pub use options::Options;

@@ -58,6 +58,28 @@ pub enum ControlMode {
     None,
 }
 
+/// Whose the policy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyOwner {
+    /// The host's alone.
+    #[default]
+    Host,
+    /// The container may add rules of its own, which can only deny and measure more.
+    Container,
+}
+
+/// How often the container may load rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyLoads {
+    /// Once, as with Debian's kernels.
+    #[default]
+    Once,
+    /// Again and again, later rules behind earlier ones, as with CONFIG_IMA_WRITE_POLICY.
+    Many,
+}
+
 /// Which opens for reading count as mappings, for FUSE never sees an mmap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -8,8 +8,8 @@ use ima::{HashAlgo, PcrIndex, Template};
 
 use super::check::{InvalidConfig, Problems, settings, source};
 use super::modes::{
-    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, VerityMode,
-    ViolationMode,
+    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads,
+    PolicyOwner, VerityMode, ViolationMode,
 };
 use super::options::Options;
 use super::policy_choice::PolicyChoice;
@@ -18,6 +18,9 @@ use super::values::{AuditTarget, HashName, NsId};
 /// Reads of files up to this size go through the page cache, where the bytes served can be the very bytes that were
 /// hashed. Larger ones are served by passthrough, which costs less per byte.
 const PAGE_CACHE_LIMIT: u64 = 1 << 20;
+
+/// Rules the container may load: enough for any policy seen so far, and each open walks them all.
+const POLICY_RULES: usize = 1024;
 
 /// What is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +80,8 @@ pub struct MountConfig {
     pub audit: Option<Vec<AuditTarget>>,
     /// Shape of audit records.
     pub audit_format: AuditFormat,
+    /// Whether additions to the list are recorded, too.
+    pub integrity_audit: bool,
     /// Which opens for reading count as mappings.
     pub mmap_check: MmapCheck,
     /// Where fs-verity digests come from.
@@ -85,6 +90,12 @@ pub struct MountConfig {
     pub cache: CacheMode,
     /// How the control directory appears.
     pub control: ControlMode,
+    /// Whether the container may add rules of its own.
+    pub policy_owner: PolicyOwner,
+    /// How often it may.
+    pub policy_loads: PolicyLoads,
+    /// How many it may have.
+    pub policy_rules: usize,
     /// Whether the kernel may serve backing files.
     pub passthrough: PassthroughMode,
     /// Bytes up to which files are read through the page cache.
@@ -177,10 +188,14 @@ fn complete(
         tpm: options.tpm.unwrap_or_default(),
         audit: Some(options.audit).filter(|sinks| !sinks.is_empty()),
         audit_format: options.audit_format.unwrap_or_default(),
+        integrity_audit: options.integrity_audit.unwrap_or_default(),
         mmap_check: options.mmap_check.unwrap_or_default(),
         verity: options.verity.unwrap_or_default(),
         cache: options.cache.unwrap_or_default(),
         control: options.control.unwrap_or_default(),
+        policy_owner: options.policy_owner.unwrap_or_default(),
+        policy_loads: options.policy_loads.unwrap_or_default(),
+        policy_rules: options.policy_rules.map_or(POLICY_RULES, |rules| rules as usize),
         passthrough: options.passthrough.unwrap_or_default(),
         page_cache_limit: options.page_cache_limit.map_or(PAGE_CACHE_LIMIT, |size| size.0),
         hash_threads: options.hash_threads.map_or_else(default_threads, usize::from),

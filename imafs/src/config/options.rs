@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::list::one_or_many;
 use super::modes::{
-    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, VerityMode,
-    ViolationMode,
+    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads,
+    PolicyOwner, VerityMode, ViolationMode,
 };
 use super::policy_choice::is_policy_name;
 use super::values::{AuditTarget, ByteSize, HashName, NsId, Pcr, TemplateName};
@@ -103,6 +103,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_format: Option<AuditFormat>,
 
+    /// Record each addition to the measurement list too, as integrity_audit=1 does
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub integrity_audit: Option<bool>,
+
     /// Which opens for reading MMAP_CHECK rules apply to [default: elf]
     #[arg(long, value_name = "WHICH")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,6 +127,22 @@ pub struct Options {
     #[arg(long, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlMode>,
+
+    /// Who may load rules: with 'container' it may add to the host's through .imafs, given --control rw [default: host]
+    #[arg(long, value_name = "WHO")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_owner: Option<PolicyOwner>,
+
+    /// How often the container may load rules [default: once]
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_loads: Option<PolicyLoads>,
+
+    /// How many rules the container may load [default: 1024]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub policy_rules: Option<u32>,
 
     /// Whether the kernel may read and write backing files by itself [default: auto]
     #[arg(long, value_name = "MODE")]
@@ -198,10 +219,14 @@ impl Options {
             tpm: self.tpm.or(under.tpm),
             audit: list_over(self.audit, under.audit),
             audit_format: self.audit_format.or(under.audit_format),
+            integrity_audit: self.integrity_audit.or(under.integrity_audit),
             mmap_check: self.mmap_check.or(under.mmap_check),
             verity: self.verity.or(under.verity),
             cache: self.cache.or(under.cache),
             control: self.control.or(under.control),
+            policy_owner: self.policy_owner.or(under.policy_owner),
+            policy_loads: self.policy_loads.or(under.policy_loads),
+            policy_rules: self.policy_rules.or(under.policy_rules),
             passthrough: self.passthrough.or(under.passthrough),
             page_cache_limit: self.page_cache_limit.or(under.page_cache_limit),
             hash_threads: self.hash_threads.or(under.hash_threads),

@@ -1,9 +1,11 @@
 //! What each control file says, in the kernel's words where the kernel has the file.
 
+use keyring::Keyring;
 use measure::{Snapshot, pcrs};
 
 use super::Control;
-use super::tree::File;
+use super::switches;
+use super::tree::{File, Ring};
 
 /// The content of one open file.
 #[derive(Debug)]
@@ -18,18 +20,23 @@ pub(super) enum Content {
 
 impl Control {
     pub(super) fn content(&self, file: File) -> Content {
-        let options = self.monitor.options();
+        let (options, rules) = (self.monitor.options(), self.monitor.rules());
         let text = match file {
             File::List(..) => return Content::List(options.list.snapshot()),
             File::Audit => return Content::Audit,
             File::Count => format!("{}\n", options.list.count()),
             File::Violations => format!("{}\n", options.list.violations()),
-            File::Policy => options.host.policy.to_string(),
+            // The rules that bind come first, as they count first.
+            File::Policy => rules.layers().map(|layer| layer.policy.to_string()).collect(),
             // The policy is set before the first request, so a mount that can be read is active.
             File::Active => "1\n".to_owned(),
             File::Hash => format!("{}\n", options.hash.name()),
             File::TemplateName => format!("{}\n", options.template.name()),
-            File::Keys => self.keys(),
+            File::Mode => format!("{}\n", switches::mode_name(rules.mode())),
+            File::Keys(Ring::Host) => keys(&rules.host().ring),
+            File::Keys(Ring::Container) => {
+                rules.container().map(|layer| keys(&layer.ring)).unwrap_or_default()
+            }
             File::Pcrs => match pcrs::table(options.list.bank().as_ref()) {
                 Ok(table) => table,
                 Err(error) => {
@@ -57,20 +64,22 @@ impl Control {
             | File::Active
             | File::Hash
             | File::TemplateName
-            | File::Keys
+            | File::Mode
+            | File::Keys(_)
             | File::Pcrs
             | File::NsId
             | File::Status => 0,
         }
     }
+}
 
-    /// A line for each certificate: keyid, fingerprint, subject; revoked ones say so.
-    fn keys(&self) -> String {
-        let ring = &self.monitor.options().host.ring;
-        let line = |key: &keyring::Certificate| {
-            let revoked = if ring.is_revoked(key.keyid()) { " revoked" } else { "" };
-            format!("{} {} {}{revoked}\n", key.keyid(), key.fingerprint_sha256(), key.subject())
-        };
-        ring.list().iter().map(|key| line(key)).collect()
-    }
+/// A line for each certificate: keyid, fingerprint, subject; revoked ones say so.
+fn keys(ring: &Keyring) -> String {
+    let line = |key: &keyring::Certificate| {
+        let revoked = if ring.is_revoked(key.keyid()) { " revoked" } else { "" };
+        // A subject is its issuer's text, and a line of ours must not be.
+        let subject = key.subject().replace(char::is_control, "?");
+        format!("{} {} {subject}{revoked}\n", key.keyid(), key.fingerprint_sha256())
+    };
+    ring.list().iter().map(|key| line(key)).collect()
 }

@@ -4,10 +4,11 @@
 //! ```text
 //! measurements                     the ASCII list
 //! ima -> integrity/ima
-//! integrity/ima/policy             the rules, as a kernel reads them back
+//! integrity/ima/policy             the rules, as a kernel reads them back; takes the container's own
 //!     ascii_runtime_measurements, binary_runtime_measurements, each also with _<alg> per bank
 //!     runtime_measurements_count, violations, active, hash, template_name
-//! keys/<ring>                      keyid, subject and fingerprint of each certificate
+//! keys/<ring>                      keyid, fingerprint and subject of each certificate; the container's takes more
+//! mode                             the appraisal mode, which can be tightened
 //! audit                            the last records, JSON lines, growing
 //! pcrs   ns_id   status
 //! ```
@@ -16,14 +17,20 @@
 //! trail alone grows under its reader. The container reads this, so nothing of the host is shown that the container
 //! does not know: no host paths, no process ids. Nothing here can weaken what the host set.
 //!
-//! `tree` is the shape, `content` what the files say, `open` reading and writing them. Lock order: one lock, the
-//! table of open files, held for a lookup only.
+//! `tree` is the shape, `content` what the files say, `open` reading and writing them, `loading` the policy being
+//! written and `writer` who writes it, `new_key` a certificate being added, `switches` the files that set one thing.
+//! Lock order: the table of open files, held for a lookup only; the lock of one load, with nothing else.
 
 mod content;
+mod loading;
+mod new_key;
 mod open;
+mod switches;
 mod tree;
+mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FileType;
@@ -32,10 +39,12 @@ use ima::HashAlgo;
 use monitor::Monitor;
 use serde_json::Value;
 
-use crate::fs::{Attr, Caller, ControlIno, ControlTree, Errno};
+use crate::fs::{Attr, Caller, ControlIno, ControlTree, Deferred, Errno, Written};
 
-use open::Opens;
-use tree::{Kind, Node, Tree};
+use loading::Loading;
+use open::{Open, Opens};
+pub(crate) use switches::mode_name;
+use tree::{File, Kind, Node, Ring, Tree};
 
 /// Whether the container may write where the kernel's files are writable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +55,26 @@ pub enum Access {
     ReadOnly,
 }
 
+/// How often the container may load rules of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loads {
+    /// Once, as with a kernel without `CONFIG_IMA_WRITE_POLICY`.
+    Once,
+    /// Again and again, each load behind the rules of those before.
+    Many,
+}
+
+/// What the container may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permits {
+    /// Whether it may write at all.
+    pub access: Access,
+    /// How often it may load rules, where it has a layer of its own.
+    pub loads: Loads,
+    /// How many rules it may have.
+    pub rules: usize,
+}
+
 /// Gives the facts for `status`.
 pub type StatusFacts = Box<dyn Fn() -> Value + Send + Sync>;
 
@@ -54,60 +83,142 @@ pub struct Control {
     monitor: Arc<Monitor>,
     ns_id: String,
     status: StatusFacts,
-    access: Access,
+    permits: Permits,
     tree: Tree,
     opens: Opens,
+    /// Somebody has the policy open for writing, or has loaded it and nobody may again.
+    policy_taken: AtomicBool,
+    /// Rules have been loaded.
+    policy_loaded: AtomicBool,
     /// When the mount began, seconds since the epoch; the time of everything here.
     since: i64,
 }
 
 impl Control {
     /// The control directory of a monitor's mount.
-    pub fn new(monitor: Arc<Monitor>, ns_id: &str, access: Access, status: StatusFacts) -> Self {
-        let options = monitor.options();
-        let tree = Tree::new(options.host.ring.name(), &list_algos(&monitor), access);
+    pub fn new(monitor: Arc<Monitor>, ns_id: &str, permits: Permits, status: StatusFacts) -> Self {
+        let rules = monitor.rules();
+        let container = rules.container().map(|layer| (Ring::Container, layer.ring.name()));
+        let rings: Vec<_> =
+            std::iter::once((Ring::Host, rules.host().ring.name())).chain(container).collect();
+        let tree = Tree::new(&rings, &list_algos(&monitor));
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let since = since.try_into().unwrap_or(0);
-        Self { ns_id: ns_id.to_owned(), status, access, tree, opens: Opens::default(), since, monitor }
+        Self {
+            ns_id: ns_id.to_owned(),
+            status,
+            permits,
+            tree,
+            opens: Opens::default(),
+            policy_taken: AtomicBool::new(false),
+            policy_loaded: AtomicBool::new(false),
+            since,
+            monitor,
+        }
     }
 
     /// The whole content of the file at this path in the tree, symbolic links in its middle followed.
     ///
-    /// For the host, who reads it without the mount.
+    /// For the host, who reads it without the mount, however many files the container has open.
     ///
     /// # Errors
     /// [`Errno::NOENT`], [`Errno::ISDIR`], or what reading gives.
     pub fn read_path(&self, path: &str) -> Result<Vec<u8>, Errno> {
-        let ino = self.tree.resolve(path).ok_or(Errno::NOENT)?;
-        let fh = self.open_file(ino, 0)?;
+        let file = self.file(self.tree.resolve(path).ok_or(Errno::NOENT)?)?;
+        let open = Open::reading(file, self.content(file), 0);
         let mut all = Vec::new();
-        let outcome = loop {
-            match self.opens.read(&self.monitor, fh, all.len() as u64, 1 << 20) {
-                Ok(part) if part.is_empty() => break Ok(all),
-                Ok(part) => all.extend(part),
-                Err(error) => break Err(error),
+        loop {
+            let part = open.read(&self.monitor, all.len() as u64, 1 << 20)?;
+            if part.is_empty() {
+                return Ok(all);
             }
-        };
-        self.opens.close(fh);
-        outcome
+            all.extend(part);
+        }
     }
 
     fn node(&self, ino: ControlIno) -> Result<&Node, Errno> {
         self.tree.node(ino).ok_or(Errno::STALE)
     }
 
-    fn open_file(&self, ino: ControlIno, flags: i32) -> Result<u64, Errno> {
+    fn file(&self, ino: ControlIno) -> Result<File, Errno> {
         match self.node(ino)?.kind {
             Kind::Directory => Err(Errno::ISDIR),
             Kind::Link(_) => Err(Errno::LOOP),
-            Kind::File(file) => {
-                let writing = flags & libc::O_ACCMODE != libc::O_RDONLY;
-                if writing && !(self.access == Access::ReadWrite && file.is_writable()) {
-                    return Err(Errno::ACCESS);
-                }
-                self.opens.add(self.content(file), file)
-            }
+            Kind::File(file) => Ok(file),
         }
+    }
+
+    /// Whether the host allows this file to be written.
+    fn is_writable(&self, file: File) -> bool {
+        let own_layer = || self.monitor.rules().container().is_some();
+        self.permits.access == Access::ReadWrite
+            && match file {
+                File::Active | File::Mode => true,
+                File::Policy | File::Keys(Ring::Container) => own_layer(),
+                File::List(..)
+                | File::Count
+                | File::Violations
+                | File::Hash
+                | File::TemplateName
+                | File::Keys(Ring::Host)
+                | File::Audit
+                | File::Pcrs
+                | File::NsId
+                | File::Status => false,
+            }
+    }
+
+    /// Whether the policy has been loaded as often as it may be: it then reads as a kernel's that can be read and
+    /// not written.
+    fn is_settled(&self) -> bool {
+        self.permits.loads == Loads::Once && self.policy_loaded.load(Ordering::Acquire)
+    }
+
+    fn open_file(&self, ino: ControlIno, flags: i32, caller: &Caller) -> Result<u64, Errno> {
+        let file = self.file(ino)?;
+        let mode = flags & libc::O_ACCMODE;
+        if mode == libc::O_RDONLY {
+            return self.opens.add(Open::reading(file, self.content(file), caller.uid));
+        }
+        let exclusive = matches!(file, File::Policy | File::Keys(_));
+        if !self.is_writable(file) || (exclusive && mode == libc::O_RDWR) {
+            return Err(Errno::ACCESS);
+        }
+        if file == File::Policy {
+            return self.open_policy(flags, caller);
+        }
+        self.opens.add(Open::reading(file, self.content(file), caller.uid).writing(None))
+    }
+
+    /// Opens the policy for writing, if nobody else has it.
+    fn open_policy(&self, flags: i32, caller: &Caller) -> Result<u64, Errno> {
+        if self.policy_taken.swap(true, Ordering::AcqRel) {
+            return Err(Errno::BUSY);
+        }
+        let loading = Loading::begin(&self.monitor, self.permits.rules, flags, caller).ok_or(Errno::ACCESS);
+        let opened = loading.and_then(|loading| {
+            let open = Open::reading(File::Policy, content::Content::Bytes(Vec::new()), caller.uid);
+            self.opens.add(open.writing(Some(Arc::new(loading))))
+        });
+        if opened.is_err() {
+            self.policy_taken.store(false, Ordering::Release);
+        }
+        opened
+    }
+
+    /// Ends a load. With the first rules of the container, keys that came before them are measured as they ask.
+    fn loaded(&self, loading: &Loading) -> Option<Deferred> {
+        let by = loading.end();
+        let first = by.is_some() && !self.policy_loaded.swap(true, Ordering::AcqRel);
+        if !self.is_settled() {
+            self.policy_taken.store(false, Ordering::Release);
+        }
+        let (monitor, by) = (Arc::clone(&self.monitor), by.filter(|_| first)?);
+        Some(Box::new(move || {
+            if let Err(denial) = monitor.measure_rings(&by) {
+                tracing::warn!("cannot measure all keys: {denial}");
+            }
+        }))
     }
 }
 
@@ -135,6 +246,11 @@ impl ControlTree for Control {
             Kind::Link(target) => target.len() as u64,
             Kind::File(file) => self.size(*file),
         };
+        let writes = match node.kind {
+            Kind::File(File::Policy) if self.is_settled() => 0,
+            Kind::File(file) if self.is_writable(file) => 0o200,
+            Kind::File(_) | Kind::Link(_) | Kind::Directory => 0,
+        };
         Ok(Attr {
             ino: crate::fs::Ino::from(ino).0,
             size,
@@ -142,7 +258,7 @@ impl ControlTree for Control {
             atime: time,
             mtime: time,
             ctime: time,
-            mode: node.mode(),
+            mode: node.mode() | writes,
             nlink: self.tree.links(ino),
             uid: 0,
             gid: 0,
@@ -163,24 +279,30 @@ impl ControlTree for Control {
         }
     }
 
-    fn open(&self, ino: ControlIno, flags: i32, _: &Caller) -> Result<u64, Errno> {
-        self.open_file(ino, flags)
+    fn open(&self, ino: ControlIno, flags: i32, caller: &Caller) -> Result<u64, Errno> {
+        self.open_file(ino, flags, caller)
     }
 
     fn read(&self, fh: u64, offset: u64, size: u32) -> Result<Vec<u8>, Errno> {
-        self.opens.read(&self.monitor, fh, offset, size as usize)
+        self.opens.find(fh)?.read(&self.monitor, offset, size as usize)
     }
 
-    fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
-        self.opens.write(fh, offset, data)
+    fn write(&self, fh: u64, offset: u64, data: &[u8], caller: &Caller) -> Written {
+        match self.opens.find(fh) {
+            Ok(open) => open.write(&self.monitor, offset, data, caller),
+            Err(errno) => Written::Done(Err(errno)),
+        }
     }
 
-    fn flush(&self, _: u64) -> Result<(), Errno> {
+    fn flush(&self, fh: u64, caller: &Caller) -> Result<(), Errno> {
+        if let Some(loading) = self.opens.find(fh)?.loading() {
+            loading.flush(caller);
+        }
         Ok(())
     }
 
-    fn release(&self, fh: u64) {
-        self.opens.close(fh);
+    fn release(&self, fh: u64) -> Option<Deferred> {
+        self.loaded(self.opens.close(fh)?.loading()?)
     }
 }
 
@@ -188,7 +310,7 @@ impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Control")
             .field("ns_id", &self.ns_id)
-            .field("access", &self.access)
+            .field("permits", &self.permits)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Open control files: reading what was there at the open, and the few writes that are taken.
+//! Open control files: reading what was there at the open, and the writes that are taken.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,78 +8,136 @@ use parking_lot::Mutex;
 
 use monitor::Monitor;
 
-use crate::fs::Errno;
+use crate::fs::{Caller, Errno, Written};
 
 use super::content::Content;
+use super::loading::Loading;
 use super::tree::File;
+use super::{new_key, switches};
 
 /// Open files at once. One process could otherwise fill our memory with snapshots.
 const LIMIT: usize = 4096;
+
+/// Of these, what all users but root can have together, so that the container's owner is never kept out; and what one
+/// of them can have.
+const OTHERS: usize = 2048;
+const EACH: usize = 256;
 
 /// The table of open files, by handle.
 #[derive(Debug, Default)]
 pub(super) struct Opens {
     next: AtomicU64,
-    table: Mutex<HashMap<u64, Arc<Open>>>,
+    table: Mutex<Table>,
 }
 
+#[derive(Debug, Default)]
+struct Table {
+    open: HashMap<u64, Arc<Open>>,
+    /// How many each user but root has open; nobody is listed who has none.
+    by_user: HashMap<u32, usize>,
+}
+
+/// One open file.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     file: File,
     content: Content,
+    /// The load it stands for, when it is the policy open for writing.
+    loading: Option<Arc<Loading>>,
+    writable: bool,
+    user: u32,
     /// What is added to an offset to find the byte in the audit trail: not 0 where the oldest bytes have gone.
     shift: AtomicU64,
 }
 
-impl Opens {
-    pub(super) fn add(&self, content: Content, file: File) -> Result<u64, Errno> {
-        let fh = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut table = self.table.lock();
-        if table.len() >= LIMIT {
-            return Err(Errno::NFILE);
-        }
-        table.insert(fh, Arc::new(Open { file, content, shift: AtomicU64::new(0) }));
-        Ok(fh)
+impl Open {
+    /// An open for reading.
+    pub(super) fn reading(file: File, content: Content, user: u32) -> Self {
+        Self { file, content, loading: None, writable: false, user, shift: AtomicU64::new(0) }
     }
 
-    pub(super) fn close(&self, fh: u64) {
-        self.table.lock().remove(&fh);
+    /// The same, for writing as well.
+    pub(super) fn writing(self, loading: Option<Arc<Loading>>) -> Self {
+        Self { writable: true, loading, ..self }
     }
 
-    fn find(&self, fh: u64) -> Result<Arc<Open>, Errno> {
-        self.table.lock().get(&fh).cloned().ok_or(Errno::BADF)
+    /// The load it stands for.
+    pub(super) fn loading(&self) -> Option<&Arc<Loading>> {
+        self.loading.as_ref()
     }
 
     /// At most `size` bytes from `offset` on; empty at the end.
-    pub(super) fn read(
-        &self,
-        monitor: &Monitor,
-        fh: u64,
-        offset: u64,
-        size: usize,
-    ) -> Result<Vec<u8>, Errno> {
-        let open = self.find(fh)?;
-        match (&open.content, open.file) {
+    pub(super) fn read(&self, monitor: &Monitor, offset: u64, size: usize) -> Result<Vec<u8>, Errno> {
+        match (&self.content, self.file) {
             (Content::Bytes(bytes), _) => Ok(part(bytes, offset, size)),
             (Content::List(list), File::List(form, algo)) => {
                 list.read_at(form, algo, offset, size).map_err(|_| Errno::OPNOTSUPP)
             }
-            (Content::Audit, _) => Ok(open.follow(monitor.options().audit.ring(), offset, size)),
+            (Content::Audit, _) => Ok(self.follow(monitor.options().audit.ring(), offset, size)),
             (Content::List(_), _) => Err(Errno::IO),
         }
     }
 
-    /// Takes `1` for a switch that is on; nothing can be switched off.
-    pub(super) fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
-        let open = self.find(fh)?;
-        if !open.file.is_writable() {
-            return Err(Errno::BADF);
+    /// One `write(2)`.
+    pub(super) fn write(&self, monitor: &Arc<Monitor>, offset: u64, data: &[u8], caller: &Caller) -> Written {
+        if let Some(loading) = &self.loading {
+            return loading.write(offset, data, caller);
         }
-        match (offset, data.trim_ascii()) {
-            (0, b"1") => u32::try_from(data.len()).map_err(|_| Errno::INVAL),
-            (0, b"0") => Err(Errno::PERM),
-            _ => Err(Errno::INVAL),
+        let taken = || u32::try_from(data.len()).map_err(|_| Errno::INVAL);
+        Written::Done(match self.file {
+            _ if !self.writable => Err(Errno::BADF),
+            File::Keys(_) => new_key::add(monitor, data, caller),
+            _ if offset != 0 => Err(Errno::INVAL),
+            file => switches::set(monitor, file, data).and_then(|()| taken()),
+        })
+    }
+}
+
+impl Opens {
+    /// Enters an open file, and gives its handle.
+    ///
+    /// # Errors
+    /// [`Errno::NFILE`] when there are too many, or too many of this user's.
+    pub(super) fn add(&self, open: Open) -> Result<u64, Errno> {
+        let mut table = self.table.lock();
+        if table.open.len() >= LIMIT {
+            return Err(Errno::NFILE);
         }
+        if open.user != 0 {
+            let others: usize = table.by_user.values().sum();
+            let own = table.by_user.entry(open.user).or_default();
+            if *own >= EACH || others >= OTHERS {
+                if *own == 0 {
+                    table.by_user.remove(&open.user);
+                }
+                return Err(Errno::NFILE);
+            }
+            *own += 1;
+        }
+        let fh = self.next.fetch_add(1, Ordering::Relaxed);
+        table.open.insert(fh, Arc::new(open));
+        Ok(fh)
+    }
+
+    /// Takes an open file out.
+    pub(super) fn close(&self, fh: u64) -> Option<Arc<Open>> {
+        let mut table = self.table.lock();
+        let open = table.open.remove(&fh)?;
+        if let Some(own) = table.by_user.get_mut(&open.user) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                table.by_user.remove(&open.user);
+            }
+        }
+        Some(open)
+    }
+
+    /// The open file of a handle.
+    ///
+    /// # Errors
+    /// [`Errno::BADF`] when there is none.
+    pub(super) fn find(&self, fh: u64) -> Result<Arc<Open>, Errno> {
+        self.table.lock().open.get(&fh).cloned().ok_or(Errno::BADF)
     }
 }
 

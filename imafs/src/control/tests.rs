@@ -43,7 +43,8 @@ fn control(access: Access) -> Control {
         list: Arc::new(list),
         audit: Arc::new(Audit::in_memory("web")),
     });
-    Control::new(monitor, "web", access, Box::new(|| json!({ "ns-id": "web" })))
+    let permits = Permits { access, loads: Loads::Once, rules: 16 };
+    Control::new(monitor, "web", permits, Box::new(|| json!({ "ns-id": "web" })))
 }
 
 fn text(control: &Control, path: &str) -> String {
@@ -70,7 +71,10 @@ fn the_tree_has_the_documented_names() {
         let names = control.readdir(ino).into_iter().map(|(_, _, name)| String::from_utf8(name).unwrap());
         names.collect::<Vec<_>>()
     };
-    assert_eq!(names(""), ["measurements", "ima", "integrity", "keys", "audit", "pcrs", "ns_id", "status"]);
+    assert_eq!(
+        names(""),
+        ["measurements", "ima", "integrity", "keys", "mode", "audit", "pcrs", "ns_id", "status"]
+    );
     assert_eq!(
         names("integrity/ima"),
         [
@@ -225,25 +229,79 @@ fn nothing_can_be_written_where_reading_is_all_that_is_allowed() {
     }
 }
 
+/// Writes at once, as no file of the mount is named.
+fn write(control: &Control, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+    match control.write(fh, offset, data, &CALLER) {
+        Written::Done(result) => result,
+        Written::Reads { path, then: _ } => panic!("{} is to be read", path.escape_ascii()),
+    }
+}
+
 #[test]
 fn active_can_be_set_and_never_unset() {
     let control = control(Access::ReadWrite);
     let active = control.tree.resolve("ima/active").unwrap();
     assert_eq!(control.attr(active).unwrap().mode & 0o777, 0o600);
     let fh = control.open(active, libc::O_WRONLY, &CALLER).unwrap();
-    assert_eq!(control.write(fh, 0, b"1\n"), Ok(2));
-    assert_eq!(control.write(fh, 0, b"0\n"), Err(Errno::PERM));
-    assert_eq!(control.write(fh, 0, b"yes"), Err(Errno::INVAL));
-    assert_eq!(control.write(fh, 1, b"1"), Err(Errno::INVAL));
+    assert_eq!(write(&control, fh, 0, b"1\n"), Ok(2));
+    assert_eq!(write(&control, fh, 0, b"0\n"), Err(Errno::PERM));
+    assert_eq!(write(&control, fh, 0, b"yes"), Err(Errno::INVAL));
+    assert_eq!(write(&control, fh, 1, b"1"), Err(Errno::INVAL));
+    let fh = control.open(active, libc::O_RDONLY, &CALLER).unwrap();
+    assert_eq!(write(&control, fh, 0, b"1"), Err(Errno::BADF));
     let policy = control.tree.resolve("ima/policy").unwrap();
     assert_eq!(control.open(policy, libc::O_WRONLY, &CALLER), Err(Errno::ACCESS));
 }
 
 #[test]
-fn open_files_are_bounded() {
+fn the_mode_can_be_tightened_and_never_weakened() {
+    let control = control(Access::ReadWrite);
+    control.monitor.set_mode(monitor::Mode::Off);
+    let mode = control.tree.resolve("mode").unwrap();
+    let fh = control.open(mode, libc::O_WRONLY, &CALLER).unwrap();
+    for (word, answer, after) in [
+        (&b"fix\n"[..], Err(Errno::PERM), "off\n"),
+        (b"off", Ok(3), "off\n"),
+        (b"log\n", Ok(4), "log\n"),
+        (b"fix", Err(Errno::PERM), "log\n"),
+        (b"off", Err(Errno::PERM), "log\n"),
+        (b"Enforce", Err(Errno::INVAL), "log\n"),
+        (b"", Err(Errno::INVAL), "log\n"),
+        (b"enforce\n", Ok(8), "enforce\n"),
+        (b"log\n", Err(Errno::PERM), "enforce\n"),
+        (b"enforce\n", Ok(8), "enforce\n"),
+    ] {
+        assert_eq!(write(&control, fh, 0, word), answer, "{}", word.escape_ascii());
+        assert_eq!(text(&control, "mode"), after);
+    }
+}
+
+fn open_all(control: &Control, caller: &Caller) -> usize {
+    let ino = control.tree.resolve("ns_id").unwrap();
+    (0..5000).map_while(|_| control.open(ino, libc::O_RDONLY, caller).ok()).count()
+}
+
+#[test]
+fn open_files_are_bounded_and_the_host_reads_all_the_same() {
     let control = control(Access::ReadOnly);
+    assert_eq!(open_all(&control, &CALLER), 4096);
     let ino = control.tree.resolve("status").unwrap();
-    let opened = (0..5000).map_while(|_| control.open(ino, libc::O_RDONLY, &CALLER).ok()).count();
-    assert_eq!(opened, 4096);
     assert_eq!(control.open(ino, libc::O_RDONLY, &CALLER), Err(Errno::NFILE));
+    assert_eq!(text(&control, "ns_id"), "web\n");
+}
+
+#[test]
+fn no_user_keeps_another_out() {
+    let control = control(Access::ReadOnly);
+    let user = |uid| Caller { tid: 1, uid, gid: uid };
+    assert_eq!(open_all(&control, &user(1000)), 256);
+    assert_eq!(open_all(&control, &user(1000)), 0);
+    assert_eq!(open_all(&control, &user(1001)), 256);
+    let others: usize = (2000..2100).map(|uid| open_all(&control, &user(uid))).sum();
+    assert_eq!(others, 2048 - 512);
+    assert_eq!(open_all(&control, &CALLER), 2048, "what is left is root's");
+    for fh in 0..256 {
+        assert_eq!(control.release(fh).is_some(), false);
+    }
+    assert_eq!(open_all(&control, &user(1000)), 256, "closed again");
 }

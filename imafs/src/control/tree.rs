@@ -7,7 +7,14 @@ use measure::Form;
 
 use crate::fs::ControlIno;
 
-use super::Access;
+/// Whose keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ring {
+    /// Those the mount was made with.
+    Host,
+    /// The container's own.
+    Container,
+}
 
 /// What one file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +27,9 @@ pub(super) enum File {
     Active,
     Hash,
     TemplateName,
-    Keys,
+    Mode,
+    /// The keys of a layer.
+    Keys(Ring),
     Audit,
     Pcrs,
     NsId,
@@ -28,37 +37,16 @@ pub(super) enum File {
 }
 
 impl File {
-    /// Whether a kernel's file takes writes after the policy has become active.
-    pub(super) fn is_writable(self) -> bool {
-        match self {
-            Self::Active => true,
-            Self::List(..)
-            | Self::Count
-            | Self::Violations
-            | Self::Policy
-            | Self::Hash
-            | Self::TemplateName
-            | Self::Keys
-            | Self::Audit
-            | Self::Pcrs
-            | Self::NsId
-            | Self::Status => false,
-        }
-    }
-
-    /// Permission bits: the kernel's where it has the file.
+    /// Permission bits for reading: the kernel's where it has the file. Where it can be written its owner may, too.
     ///
     /// Source: `ima_fs_init`, security/integrity/ima/ima_fs.c, Linux 6.1.
-    fn permissions(self, access: Access) -> u32 {
+    fn permissions(self) -> u32 {
         match self {
             Self::List(..) | Self::Count | Self::Violations | Self::Audit | Self::Pcrs | Self::Status => {
                 0o440
             }
-            // 0600 in the kernel; here it cannot be written.
-            Self::Policy => 0o400,
-            Self::Active if access == Access::ReadWrite => 0o600,
-            Self::Active => 0o400,
-            Self::Hash | Self::TemplateName | Self::Keys | Self::NsId => 0o444,
+            Self::Policy | Self::Active => 0o400,
+            Self::Hash | Self::TemplateName | Self::Mode | Self::Keys(_) | Self::NsId => 0o444,
         }
     }
 }
@@ -101,13 +89,12 @@ impl Node {
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
-    access: Access,
 }
 
 impl Tree {
-    /// The tree with one ring of keys and a pair of lists for each algorithm.
-    pub(super) fn new(ring: &str, algos: &[HashAlgo], access: Access) -> Self {
-        let mut tree = Self { nodes: Vec::new(), access };
+    /// The tree with these rings of keys and a pair of lists for each algorithm.
+    pub(super) fn new(rings: &[(Ring, &str)], algos: &[HashAlgo]) -> Self {
+        let mut tree = Self { nodes: Vec::new() };
         let root = tree.add(ControlIno::ROOT, "", Kind::Directory);
         tree.file(root, "measurements", File::List(Form::Ascii, HashAlgo::Sha1));
         tree.add(root, "ima", Kind::Link("integrity/ima".to_owned()));
@@ -128,7 +115,10 @@ impl Tree {
         tree.file(ima, "hash", File::Hash);
         tree.file(ima, "template_name", File::TemplateName);
         let keys = tree.add(root, "keys", Kind::Directory);
-        tree.file(keys, ring, File::Keys);
+        for (ring, name) in rings {
+            tree.file(keys, name, File::Keys(*ring));
+        }
+        tree.file(root, "mode", File::Mode);
         tree.file(root, "audit", File::Audit);
         tree.file(root, "pcrs", File::Pcrs);
         tree.file(root, "ns_id", File::NsId);
@@ -140,7 +130,7 @@ impl Tree {
         let permissions = match &kind {
             Kind::Directory => 0o555,
             Kind::Link(_) => 0o777,
-            Kind::File(file) => file.permissions(self.access),
+            Kind::File(file) => file.permissions(),
         };
         let ino = ControlIno(self.nodes.len() as u64);
         self.nodes.push(Node { parent, name: name.to_owned(), kind, permissions });

@@ -13,8 +13,8 @@ use monitor::{BackingFacts, Layer, Monitor};
 use policy::{DEFAULT_SHIPPED, ParseOptions, Policy, PolicyError};
 
 use crate::config::{
-    AppraiseMode, AuditFormat, AuditTarget, BankKind, MmapCheck, MountConfig, PolicyChoice, VerityMode,
-    ViolationMode,
+    AppraiseMode, AuditFormat, AuditTarget, BankKind, MmapCheck, MountConfig, PolicyChoice, PolicyOwner,
+    VerityMode, ViolationMode,
 };
 use crate::failure::{Failure, chain};
 
@@ -26,11 +26,16 @@ const RING: &str = "_ima";
 /// Endings of the files that are taken from a directory of certificates.
 const CERTIFICATE_ENDINGS: [&str; 5] = ["der", "pem", "crt", "cer", "x509"];
 
+/// The ring the container may add to: restricted, as the kernel's is.
+const CONTAINER_RING: &str = ".ima";
+
 /// What one mount decides and records with.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub policy: Arc<Policy>,
     pub ring: Arc<Keyring>,
+    /// The container's own layer, still empty, where it may fill it.
+    pub container: Option<Layer>,
     pub list: Arc<List>,
     pub audit: Arc<Audit>,
 }
@@ -58,11 +63,16 @@ impl Parts {
                 "no key is loaded: no signature will be accepted (name certificates with --key)".to_owned(),
             );
         }
+        let container = (config.policy_owner == PolicyOwner::Container).then(|| Layer {
+            policy: Arc::default(),
+            ring: Arc::new(Keyring::with_blacklist(CONTAINER_RING, Arc::clone(ring.blacklist()))),
+        });
         let audit = audit(config, notice)?;
         let list = list(config)?;
         Ok(Self {
             policy: Arc::new(policy),
             ring: Arc::new(ring),
+            container,
             list: Arc::new(list),
             audit: Arc::new(audit),
         })
@@ -74,7 +84,7 @@ impl Parts {
         Monitor::new(monitor::Options {
             mode: mode(config.appraise),
             host: Layer { policy: Arc::clone(&self.policy), ring: Arc::clone(&self.ring) },
-            container: None,
+            container: self.container.clone(),
             hash: config.hash,
             template: config.template.clone(),
             pcr: config.pcr,
@@ -94,7 +104,7 @@ impl Parts {
             on_measure_failure: monitor::OnMeasureFailure::Deny,
             path_prefix: config.path_prefix.as_os_str().as_bytes().to_vec(),
             backing,
-            audit_info: false,
+            audit_info: config.integrity_audit,
             list: Arc::clone(&self.list),
             audit: Arc::clone(&self.audit),
         })

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::config::{CacheMode, ControlMode, MountConfig, PassthroughMode};
-use crate::control::{Access, Control};
+use crate::config::{CacheMode, ControlMode, MountConfig, PassthroughMode, PolicyLoads};
+use crate::control::{Access, Control, Loads, Permits};
 use crate::failure::{Failure, chain};
 use crate::fs::{self, ControlTree, Filesystem, FsOptions};
 use crate::fuse::{self, MountError, MountParams, Unmount};
@@ -109,6 +109,10 @@ impl Service {
         let tree = backing::open(&config)?;
         let monitor =
             parts.monitor(&config, backing::facts(&config.source, std::os::fd::AsFd::as_fd(&tree.root())));
+        // Before anything can be opened: what lets content through stands in the list before it does.
+        monitor.measure_rings(&audit::Process::read(std::process::id())).map_err(|denial| {
+            Failure::cannot("measure the keys", denial.to_string()).advise("the log says why")
+        })?;
         let status = Arc::new(StatusSource::new(config.clone(), Arc::clone(&monitor)));
         let control = control(&config, &monitor, &status);
         let registered = run_dir.register(&state(&config, &status)).map_err(preflight::register_failure)?;
@@ -260,7 +264,12 @@ fn control(
     };
     let facts = Arc::clone(status);
     let facts = Box::new(move || facts.facts_inside());
-    Some(Arc::new(Control::new(Arc::clone(monitor), config.ns_id.as_str(), access, facts)))
+    let loads = match config.policy_loads {
+        PolicyLoads::Once => Loads::Once,
+        PolicyLoads::Many => Loads::Many,
+    };
+    let permits = Permits { access, loads, rules: config.policy_rules };
+    Some(Arc::new(Control::new(Arc::clone(monitor), config.ns_id.as_str(), permits, facts)))
 }
 
 fn state(config: &MountConfig, status: &StatusSource) -> State {

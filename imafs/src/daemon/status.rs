@@ -77,20 +77,28 @@ impl StatusSource {
     }
 
     fn decisions(&self) -> Map<String, Value> {
-        let options = self.monitor.options();
-        let keys = options.host.ring.list();
-        let ids: Vec<String> = keys.iter().map(|key| key.keyid().to_string()).collect();
-        object(json!({
+        let (options, rules) = (self.monitor.options(), self.monitor.rules());
+        let ids = |ring: &keyring::Keyring| -> Vec<String> {
+            ring.list().iter().map(|key| key.keyid().to_string()).collect()
+        };
+        let mut facts = object(json!({
             "policy": self.config.policy.to_string(),
-            "rules": options.host.policy.rules().len(),
-            "appraise": self.config.appraise,
+            "rules": rules.host().policy.rules().len(),
+            "appraise": crate::control::mode_name(rules.mode()),
             "hash": options.hash.name(),
-            "keys": ids,
+            "keys": ids(&rules.host().ring),
             "mmap-check": self.config.mmap_check,
             "verity": self.config.verity,
             "violation-mode": self.config.violations,
             "denials": self.monitor.denials(),
-        }))
+        }));
+        if let Some(layer) = rules.container() {
+            facts.extend(object(json!({
+                "container-rules": layer.policy.rules().len(),
+                "container-keys": ids(&layer.ring),
+            })));
+        }
+        facts
     }
 
     fn records(&self) -> Map<String, Value> {

@@ -13,6 +13,33 @@ impl ControlIno {
     pub const ROOT: Self = Self(0);
 }
 
+/// Work that a request leaves behind, for a pool thread.
+pub type Deferred = Box<dyn FnOnce() + Send>;
+
+/// What a write to a control file came to.
+pub enum Written {
+    /// It is answered.
+    Done(Result<u32, Errno>),
+    /// The answer depends on what a file of the mount holds, which the filesystem reads through the monitor.
+    Reads {
+        /// The file's path in the mount.
+        path: Vec<u8>,
+        /// What the answer is, given the content.
+        then: Box<dyn FnOnce(Result<Vec<u8>, Errno>) -> Result<u32, Errno> + Send>,
+    },
+}
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done(result) => f.debug_tuple("Done").field(result).finish(),
+            Self::Reads { path, then: _ } => {
+                f.debug_struct("Reads").field("path", path).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
 /// What the filesystem asks of the control directory. Its files hold nothing of the container's, so they are
 /// opened without a grant, and they are answered in a way that cannot carry a backing file.
 pub trait ControlTree: Send + Sync {
@@ -46,18 +73,16 @@ pub trait ControlTree: Send + Sync {
     /// What `read(2)` is to return.
     fn read(&self, fh: u64, offset: u64, size: u32) -> Result<Vec<u8>, Errno>;
 
-    /// Writes to an open file.
-    ///
-    /// # Errors
-    /// What `write(2)` is to return.
-    fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno>;
+    /// Writes to an open file. Called in a pool thread, one write of a file at a time.
+    fn write(&self, fh: u64, offset: u64, data: &[u8], caller: &Caller) -> Written;
 
-    /// Commits what was written; the answer of `close(2)`.
+    /// One descriptor of an open file is being closed; there may be others.
     ///
     /// # Errors
     /// What `close(2)` is to return.
-    fn flush(&self, fh: u64) -> Result<(), Errno>;
+    fn flush(&self, fh: u64, caller: &Caller) -> Result<(), Errno>;
 
-    /// Ends an open.
-    fn release(&self, fh: u64);
+    /// Ends an open: the last descriptor was closed. What was written takes effect here, in request order, so that
+    /// every later request finds it.
+    fn release(&self, fh: u64) -> Option<Deferred>;
 }

@@ -13,10 +13,13 @@ use rustix::fs::{FallocateFlags, FileType, SeekFrom, copy_file_range, fallocate,
 use rustix::io::{ReadWriteFlags, preadv2, pwrite, retry_on_intr};
 
 use super::node::Node;
-use super::{Errno, Filesystem, Handle, Ino};
+use super::{Caller, Errno, Filesystem, Handle, Ino, Written};
 
 /// Copies are made in pieces of this size, so that a large one can be interrupted; short answers are allowed.
 const COPY_PIECE: u64 = 64 << 20;
+
+/// What one write to a control file can take at most: more than any certificate has.
+const CONTROL_WRITE: usize = 128 << 10;
 
 /// A deferred answer.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, Errno>) + Send>;
@@ -56,14 +59,38 @@ impl Filesystem {
         }
     }
 
+    /// Writes `data` at `offset` to an open control file and tells how many bytes of it were taken. From a pool
+    /// thread, for it may verify, measure and wait for the audit trail.
+    pub fn write_control(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ino: Ino,
+        fh: u64,
+        offset: u64,
+        data: &[u8],
+        reply: Reply<u32>,
+    ) {
+        let (fs, caller) = (Arc::clone(self), *caller);
+        let data = data.get(..CONTROL_WRITE).unwrap_or(data).to_vec();
+        self.checks.submit(ino, move || {
+            let written = match fs.control() {
+                Ok(control) => control.write(fh, offset, &data, &caller),
+                Err(errno) => Written::Done(Err(errno)),
+            };
+            match written {
+                Written::Done(result) => reply(result),
+                Written::Reads { path, then } => {
+                    fs.read_policy(&caller, &path, Box::new(move |content| reply(then(content))));
+                }
+            }
+        });
+    }
+
     /// Writes `data` at `offset` and tells how many bytes of it were written.
     ///
     /// # Errors
     /// What `pwrite(2)` gives when nothing could be written.
-    pub fn write(&self, ino: Ino, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
-        if ino.control().is_some() {
-            return self.control()?.write(fh, offset, data);
-        }
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8]) -> Result<u32, Errno> {
         let fd = self.writer(ino)?;
         let mut done = 0;
         while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {

@@ -5,10 +5,10 @@
 //! fsync) is handed to a pool and answered from there; work of one inode stays in order.
 //!
 //! One file per family of operations: `lookup` and `forget`, `attr` and `setattr`, `readdir`, `make`, `remove` and
-//! `rename`, `xattr`, `open`, `create` and `release`, `data`, `ioctl`, `statfs`. Beneath them: `backing` (the tree),
-//! `vault` (descriptors), `node` and `table` (inode records), `names` and `path` (what they are called), `opens` (who
-//! has a record open), `turns` (opens that wait for a close), `watch` (labels owed when a mapping ends), `caller` (credentials
-//! for creating), `pool`.
+//! `rename`, `xattr`, `open`, `create` and `release`, `data`, `ioctl`, `statfs`, `policy_file`. Beneath them: `backing`
+//! (the tree), `vault` (descriptors), `node` and `table` (inode records), `names` and `path` (what they are called),
+//! `opens` (who has a record open), `turns` (opens that wait for a close), `watch` (labels owed when a mapping ends),
+//! `caller` (credentials for creating), `pool`.
 //!
 //! This module decides nothing about integrity: it asks the monitor, and only the monitor's grant opens a file.
 //! It does not know how replies are encoded. Lock order: see `table` and `node`.
@@ -35,6 +35,7 @@ mod node;
 mod open;
 mod opens;
 mod path;
+mod policy_file;
 pub mod pool;
 mod readdir;
 mod release;
@@ -51,7 +52,7 @@ mod xattr;
 pub use attr::Attr;
 pub use backing::{Backing, BackingError};
 pub use caller::Caller;
-pub use control_tree::{ControlIno, ControlTree};
+pub use control_tree::{ControlIno, ControlTree, Deferred, Written};
 pub use kernel::{Kernel, Lent, Negotiated};
 pub use lookup::{Entry, Looked};
 pub use open::{CreateReply, OpenReply, Opened};

@@ -6,7 +6,7 @@ use monitor::{Object, Ticket};
 
 use super::attr::stat;
 use super::node::Node;
-use super::{Errno, Filesystem, Handle, Ino};
+use super::{Caller, Errno, Filesystem, Handle, Ino};
 
 impl Filesystem {
     /// One descriptor of an open file is being closed.
@@ -14,10 +14,10 @@ impl Filesystem {
     /// Nothing is held back that would have to be written now: writes went to the backing file.
     ///
     /// # Errors
-    /// For control files, what committing them gives: the answer of `close(2)`.
-    pub fn flush(&self, ino: Ino, fh: u64) -> Result<(), Errno> {
+    /// For control files, what they say: the answer of `close(2)`.
+    pub fn flush(&self, caller: &Caller, ino: Ino, fh: u64) -> Result<(), Errno> {
         match ino.control() {
-            Some(_) => self.control()?.flush(fh),
+            Some(_) => self.control()?.flush(fh, caller),
             None => Ok(()),
         }
     }
@@ -25,8 +25,10 @@ impl Filesystem {
     /// Ends the open that was made with `flags`. Called in the reader thread, in request order.
     pub fn release(self: &Arc<Self>, ino: Ino, fh: u64, flags: i32) {
         if ino.control().is_some() {
-            if let Ok(control) = self.control() {
-                control.release(fh);
+            if let Ok(control) = self.control()
+                && let Some(work) = control.release(fh)
+            {
+                self.checks.submit(ino, work);
             }
             return;
         }

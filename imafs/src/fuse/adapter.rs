@@ -211,7 +211,7 @@ impl fuser::Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         node: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -222,19 +222,16 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let _turn = self.turn();
-        answer::written(reply, self.fs.write(ino(node), fh.0, offset, data));
+        if ino(node).control().is_some() {
+            let reply = Box::new(move |result| answer::written(reply, result));
+            return self.fs.write_control(&caller(req), ino(node), fh.0, offset, data, reply);
+        }
+        answer::written(reply, self.fs.write(ino(node), offset, data));
     }
 
-    fn flush(
-        &self,
-        _req: &Request,
-        node: INodeNo,
-        fh: FileHandle,
-        _lock_owner: LockOwner,
-        reply: ReplyEmpty,
-    ) {
+    fn flush(&self, req: &Request, node: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
         let _turn = self.turn();
-        answer::empty(reply, self.fs.flush(ino(node), fh.0));
+        answer::empty(reply, self.fs.flush(&caller(req), ino(node), fh.0));
     }
 
     fn release(

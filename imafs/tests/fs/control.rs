@@ -5,12 +5,12 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::{Arc, Mutex};
 
-use imafs::fs::{Attr, Caller, ControlIno, ControlTree, Errno};
+use imafs::fs::{Attr, Caller, ControlIno, ControlTree, Deferred, Errno, Written};
 use rustix::fs::FileType;
 
 use crate::common::{ALL, LENDING, Rig, can_mount, shell};
 
-/// A tree of one file, `word`, and one link to it; what is written is taken over at close.
+/// A tree of one file, `word`, and one link to it; what is written is taken over at the last close.
 #[derive(Default)]
 struct Words {
     committed: Mutex<Vec<u8>>,
@@ -73,23 +73,25 @@ impl ControlTree for Words {
         Ok(word.iter().copied().skip(offset as usize).take(size as usize).collect())
     }
 
-    fn write(&self, _fh: u64, _offset: u64, data: &[u8]) -> Result<u32, Errno> {
+    fn write(&self, _fh: u64, _offset: u64, data: &[u8], _caller: &Caller) -> Written {
         if data.starts_with(b"bad") {
-            return Err(Errno::INVAL);
+            return Written::Done(Err(Errno::INVAL));
         }
         self.staged.lock().unwrap().extend_from_slice(data);
-        Ok(data.len() as u32)
+        Written::Done(Ok(data.len() as u32))
     }
 
-    fn flush(&self, _fh: u64) -> Result<(), Errno> {
+    fn flush(&self, _fh: u64, _caller: &Caller) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn release(&self, _fh: u64) -> Option<Deferred> {
         let staged = std::mem::take(&mut *self.staged.lock().unwrap());
         if !staged.is_empty() {
             *self.committed.lock().unwrap() = staged;
         }
-        Ok(())
+        None
     }
-
-    fn release(&self, _fh: u64) {}
 }
 
 #[test]

@@ -42,6 +42,9 @@ pub fn on_mount(scenario: &Scenario, stage: &Stage, before: Vec<Operation>) -> R
     for text in scenario.operations("ops")? {
         let mut operation = play.one(&text).with_context(|| format!("at {}", text.escape_ascii()))?;
         operation.records = play.records(stage)?;
+        if syntax::is_rule(&operation.text) {
+            syntax::leave_out_the_spoiling(&mut operation.records);
+        }
         operations.push(operation);
     }
     play.end()?;

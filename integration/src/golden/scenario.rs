@@ -77,6 +77,18 @@ impl Scenario {
         Ok(self.operations("ops")?.iter().any(|op| op.ends_with(b" dropcaches")))
     }
 
+    /// Whether operations write to the policy file.
+    ///
+    /// # Errors
+    /// As [`Scenario::operations`].
+    pub fn loads_policies(&self) -> Result<bool> {
+        let loads = |op: &Vec<u8>| {
+            let mut words = op.split(|byte| *byte == b' ').skip(1);
+            words.next().is_some_and(|verb| matches!(verb, b"policy" | b"rule"))
+        };
+        Ok(self.operations("ops")?.iter().any(loads))
+    }
+
     /// The mount options that mean what the kernel's command line and policy meant. `scratch` takes a policy file
     /// where the kernel had none.
     ///
@@ -108,6 +120,10 @@ impl Scenario {
             option("--bank", "sha1,sha256,sha384,sha512".into());
         } else {
             option("--tpm", "none".into());
+        }
+        if self.loads_policies()? {
+            option("--control", "rw".into());
+            option("--policy-owner", "container".into());
         }
         if self.dir.join("keys").exists() {
             option("--key", self.dir.join("keys").into_os_string());

@@ -1,5 +1,5 @@
-//! The policy language line by line: what the kernel's policy file took of each line, `imafs policy check --kernel`
-//! must take too.
+//! The policy language line by line: what the kernel's policy file took of each line, imafs's own policy file and
+//! `imafs policy check --kernel` must take too.
 //!
 //! Scenarios made of `rule` operations alone offer one line after the other and load none, so they can be held
 //! against the checker as well.
@@ -28,6 +28,19 @@ pub fn recorded(operations: &[Operation]) -> Result<Vec<Operation>> {
         Operation { text: operation.text.clone(), result: result.to_owned(), records: Vec::new() }
     };
     Ok(operations.iter().map(answer).collect())
+}
+
+/// Whether an operation offers one line to the policy file.
+pub fn is_rule(operation: &[u8]) -> bool {
+    rule(operation).is_some()
+}
+
+/// After each line it offers, the player writes one that is refused, so that nothing is loaded. The recording has no
+/// record of that.
+pub fn leave_out_the_spoiling(records: &mut Vec<Vec<u8>>) {
+    let spoils =
+        |record: &[u8]| record == b"type=1807 UNKNOWN=spoil res=0" || record.starts_with(b"type=1802 ");
+    records.retain(|record| !spoils(record));
 }
 
 /// Asks `imafs policy check --kernel` about each line of such a scenario.
