@@ -6,6 +6,7 @@
 
 mod explain;
 mod generate;
+mod mode;
 mod mount;
 mod option_list;
 mod output;
@@ -42,6 +43,7 @@ enum Verb {
     Umount(umount::UmountArgs),
     Ps(ps::PsArgs),
     Status(status::StatusArgs),
+    Mode(mode::ModeArgs),
     Policy(policy::PolicyArgs),
     Profile(profile::ProfileArgs),
     #[command(hide = true)]
@@ -64,6 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Umount(args) => umount::run(&args),
         Verb::Ps(args) => ps::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Mode(args) => mode::run(&args),
         Verb::Policy(args) => policy::run(args),
         Verb::Profile(args) => profile::run(args),
         Verb::Man(args) => generate::man(&args),

@@ -43,7 +43,7 @@ use crate::fs::{Attr, Caller, ControlIno, ControlTree, Deferred, Errno, Written}
 
 use loading::Loading;
 use open::{Open, Opens};
-pub(crate) use switches::mode_name;
+pub(crate) use switches::{mode_name, mode_of};
 use tree::{File, Kind, Node, Ring, Tree};
 
 /// Whether the container may write where the kernel's files are writable.

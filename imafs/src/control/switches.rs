@@ -19,7 +19,8 @@ pub(crate) fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-fn mode_of(name: &[u8]) -> Option<Mode> {
+/// The mode of this name.
+pub(crate) fn mode_of(name: &[u8]) -> Option<Mode> {
     let modes = [Mode::Enforce, Mode::Log, Mode::Fix, Mode::Off];
     modes.into_iter().find(|mode| mode_name(*mode).as_bytes() == name)
 }

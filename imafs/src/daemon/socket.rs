@@ -1,6 +1,6 @@
 //! Asking a running mount: a socket in the run directory, for root alone.
 //!
-//! One request per connection: a line, `status`, `show PATH`, `stop` or `stop-lazily`. The answer is a line, `ok` or
+//! One request per connection: a line, `status`, `show PATH`, `mode`, `mode MODE`, `stop` or `stop-lazily`. The answer is a line, `ok` or
 //! `error REASON`, and after `ok` the payload up to the end of the connection. This works whatever the control
 //! directory shows to the container.
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::RwLock;
 
-use crate::control::Control;
+use crate::control::{Control, mode_name, mode_of};
 use crate::fuse::Unmount;
 
 use super::serve::Event;
@@ -56,10 +56,22 @@ impl Answers {
                 let control = self.control.as_ref().ok_or("this mount has no control directory")?;
                 control.read_path(path).map_err(|errno| super::plain(&io::Error::from(errno)))
             }
+            ("mode", word) => self.mode(word),
             ("stop", "") => self.stop(Unmount::Now),
             ("stop-lazily", "") => self.stop(Unmount::WhenUnused),
             _ => Err(format!("unknown request '{request}'")),
         }
+    }
+
+    /// Sets the mode, weaker ones too, for this is the host; gives the one in force.
+    fn mode(&self, word: &str) -> Result<Vec<u8>, String> {
+        let monitor = self.status.monitor();
+        if !word.is_empty() {
+            let mode = mode_of(word.as_bytes()).ok_or_else(|| format!("there is no mode '{word}'"))?;
+            monitor.set_mode(mode);
+            tracing::info!(target: "imafs", "the host has set the mode to {word}");
+        }
+        Ok(format!("{}\n", mode_name(monitor.rules().mode())).into_bytes())
     }
 
     fn stop(&self, when: Unmount) -> Result<Vec<u8>, String> {

@@ -34,6 +34,11 @@ impl StatusSource {
         self.since
     }
 
+    /// The mount's monitor.
+    pub(super) fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
+    }
+
     /// Makes the filesystem's facts part of the status.
     pub fn attach(&self, filesystem: &Arc<Filesystem>) {
         // A mount has one filesystem; a second would be a mistake of ours and the first one stays.
