@@ -15,6 +15,10 @@ use crate::rule::Rule;
 /// Bytes of one `write(2)` that are looked at (`PAGE_SIZE - 1`).
 const LOOKED_AT: usize = 4095;
 
+/// Bytes that all `path=` values of a loaded policy may have. A glob of some thousand bytes takes up to a megabyte once it
+/// is compiled.
+const MOST_PATHS: usize = 64 << 10;
+
 /// The line that one `write(2)` offers, without its newline, and how much of `data` it takes.
 ///
 /// No more than 4095 bytes are looked at, and a NUL ends the text. The line's end counts too; of a line without one
@@ -34,6 +38,8 @@ pub struct Load {
     digest_algo: Option<HashAlgo>,
     options: ParseOptions,
     most: usize,
+    /// Bytes in `path=` values, of the rules in force and the new ones.
+    paths: usize,
     valid: bool,
 }
 
@@ -58,6 +64,9 @@ pub enum LineError {
         /// How many it may have.
         most: usize,
     },
+    /// The paths of the policy are as long as they may be, taken together.
+    #[error("the paths of the policy may have {MOST_PATHS} bytes together and no more")]
+    PathsTooLong,
 }
 
 impl LineError {
@@ -68,7 +77,7 @@ impl LineError {
         match self {
             Self::Rule(RuleError { errno: RuleErrno::Einval, .. }) => RuleErrno::Einval.code(),
             Self::Rule(RuleError { errno: RuleErrno::Erange, .. }) => RuleErrno::Erange.code(),
-            Self::TooMany { .. } => ENOSPC,
+            Self::TooMany { .. } | Self::PathsTooLong => ENOSPC,
         }
     }
 }
@@ -78,7 +87,8 @@ impl Load {
     #[must_use]
     pub fn onto(active: Arc<Policy>, options: ParseOptions, most: usize) -> Self {
         let digest_algo = active.digest_algo();
-        Self { active, rules: Vec::new(), digest_algo, options, most, valid: true }
+        let paths = active.rules().iter().map(path_length).sum();
+        Self { active, rules: Vec::new(), digest_algo, options, most, paths, valid: true }
     }
 
     /// Takes one line, without its newline. One that is refused spoils the whole load.
@@ -97,6 +107,10 @@ impl Load {
         if self.active.rules().len() + self.rules.len() >= self.most {
             return Err(LineError::TooMany { most: self.most });
         }
+        let paths = self.paths + path_length(&rule);
+        if paths > MOST_PATHS {
+            return Err(LineError::PathsTooLong);
+        }
         let algo = rule.when.digests.as_ref().map(|digests| digests.algo());
         if algo.is_some() && self.digest_algo.is_some() && algo != self.digest_algo {
             let reason = Reason::MixedDigestAlgos;
@@ -104,6 +118,7 @@ impl Load {
             return Err(LineError::Rule(RuleError { column, token, reason, errno }));
         }
         self.digest_algo = self.digest_algo.or(algo);
+        self.paths = paths;
         self.rules.push(rule);
         Ok(())
     }
@@ -123,6 +138,10 @@ impl Load {
         let rules = self.active.rules().iter().cloned().chain(self.rules).collect();
         Some(Policy::prepared(rules, Vec::new(), self.active.fails_securely()))
     }
+}
+
+fn path_length(rule: &Rule) -> usize {
+    rule.when.path.as_ref().map_or(0, |path| path.to_string().len())
 }
 
 #[cfg(test)]
@@ -197,6 +216,16 @@ mod tests {
         let refused = second.line(b"hash").outcome.unwrap_err();
         assert_eq!((&refused, refused.errno()), (&LineError::TooMany { most: 2 }, 28));
         assert!(second.finish().is_none());
+    }
+
+    #[test]
+    fn paths_are_bounded_together() {
+        let mut long = load(1000);
+        let rule = format!("measure path=/{}", "a".repeat(4000));
+        let taken = (0..100).take_while(|_| long.line(rule.as_bytes()).outcome.is_ok()).count();
+        assert_eq!(taken, 16);
+        assert!(long.line(b"measure").outcome.is_ok(), "other rules are");
+        assert_eq!(long.line(rule.as_bytes()).outcome.unwrap_err().errno(), 28);
     }
 
     #[test]
