@@ -238,7 +238,7 @@ impl Monitor {
                     return false;
                 }
                 let pcr = decision.pcr.unwrap_or(self.options.pcr);
-                let measured = !actions.contains(Actions::MEASURE) || inner.is_measured(pcr);
+                let measured = !actions.contains(Actions::MEASURE) || inner.is_measured(layer, pcr);
                 let audited = !actions.contains(Actions::AUDIT) || inner.audited;
                 let hashed = !actions.contains(Actions::HASH) || inner.hashed;
                 measured && audited && hashed && self.appraisal_remembered(inner, plan, layer, decision)

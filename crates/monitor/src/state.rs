@@ -59,8 +59,9 @@ pub(crate) struct Inner {
     pub collected: Digests,
     /// What kind of file this was at that version; see [`Inner::kind_at`].
     pub kind: Option<(ContentVersion, Kind)>,
-    /// PCRs that the collected digest was measured into, one bit each.
-    measured: u64,
+    /// PCRs that the collected digest was measured into at each layer's word, one bit each. What one layer measured, in
+    /// whatever template, is no reason not to do what another asks.
+    measured: [u64; LAYERS],
     /// An `audit` rule has had its record for the collected digest.
     pub audited: bool,
     /// A `hash` rule has seen this file.
@@ -132,7 +133,7 @@ impl Inner {
     /// appraisal: the label may be another.
     pub fn adopt(&mut self, kind: DigestKind, collected: Collected) {
         if !self.collected.put(kind, collected) {
-            self.measured = 0;
+            self.measured = [0; LAYERS];
             self.audited = false;
             self.hashed = false;
         }
@@ -143,7 +144,7 @@ impl Inner {
     pub fn forget_content(&mut self) {
         self.collected = Digests::default();
         self.kind = None;
-        self.measured = 0;
+        self.measured = [0; LAYERS];
         self.audited = false;
         self.hashed = false;
         self.forget_appraisals();
@@ -165,7 +166,7 @@ impl Inner {
 
     /// The label was replaced: measurements carry the label, so they do not stand either.
     pub fn forget_label(&mut self) {
-        self.measured = 0;
+        self.measured = [0; LAYERS];
         self.forget_appraisals();
     }
 
@@ -177,12 +178,14 @@ impl Inner {
         }
     }
 
-    pub fn is_measured(&self, pcr: PcrIndex) -> bool {
-        self.measured & bit(pcr) != 0
+    pub fn is_measured(&self, layer: usize, pcr: PcrIndex) -> bool {
+        self.measured.get(layer).is_some_and(|measured| measured & bit(pcr) != 0)
     }
 
-    pub fn set_measured(&mut self, pcr: PcrIndex) {
-        self.measured |= bit(pcr);
+    pub fn set_measured(&mut self, layer: usize, pcr: PcrIndex) {
+        if let Some(measured) = self.measured.get_mut(layer) {
+            *measured |= bit(pcr);
+        }
     }
 
     /// What was seen when this equals its value then may be remembered.

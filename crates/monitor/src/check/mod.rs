@@ -240,7 +240,7 @@ impl<'a> Check<'a> {
     fn measure(&self, judged: &Judged<'_>, evidence: &Evidence) -> Result<(), Denial> {
         let pcr = judged.decision.pcr.unwrap_or(self.monitor.options.pcr);
         let state = self.plan.object.state();
-        if state.with(|inner| inner.is_measured(pcr)) {
+        if state.with(|inner| inner.is_measured(judged.index, pcr)) {
             return Ok(());
         }
         let template = judged.decision.template.as_ref().unwrap_or(&self.monitor.options.template);
@@ -253,7 +253,7 @@ impl<'a> Check<'a> {
                 self.tell_added(added);
                 state.with(|inner| {
                     if evidence.collected.is_some() && evidence.moment == inner.moment() {
-                        inner.set_measured(pcr);
+                        inner.set_measured(judged.index, pcr);
                     }
                 });
                 Ok(())
