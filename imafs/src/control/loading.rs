@@ -92,10 +92,10 @@ impl Loading {
             trail.emit(PolicyRule { text, res: read.outcome.is_ok() });
         }
         read.outcome.map_err(|error| {
-            tracing::warn!("a line of the container's policy is refused: {}", crate::failure::chain(&error));
+            tracing::debug!("a line of the container's policy is refused: {}", crate::failure::chain(&error));
             let cause = match error {
                 LineError::Rule(_) => "invalid-policy",
-                LineError::TooMany { .. } => "too-many-rules",
+                LineError::TooMany { .. } | LineError::PathsTooLong => "too-many-rules",
             };
             self.emit("update_policy", cause, false, &state.writer);
             Errno::from_raw_os_error(error.errno())
@@ -116,13 +116,15 @@ impl Loading {
         let load = state.load.take()?;
         let killed = state.writer.was_killed();
         if killed {
-            tracing::warn!("who wrote the container's policy was killed: nothing of it is loaded");
+            tracing::debug!("who wrote the container's policy was killed: nothing of it is loaded");
         }
         let policy = load.finish().filter(|_| !killed);
         let cause = if policy.is_some() { "completed" } else { "failed" };
         self.emit("policy_update", cause, policy.is_some(), &state.writer);
-        tracing::info!(target: "imafs", "policy update {cause}");
+        // The container could fill the log with loads that fail; the audit trail has them.
+        tracing::debug!("policy update {cause}");
         let policy = policy?;
+        tracing::info!(target: "imafs", "the container has loaded {} rules in all", policy.rules().len());
         warn(&policy);
         match self.monitor.load_container(Arc::new(policy)) {
             Ok(()) => Some(state.writer.process().clone()),

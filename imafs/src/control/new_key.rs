@@ -23,25 +23,28 @@ pub(super) fn add(monitor: &Arc<Monitor>, data: &[u8], caller: &Caller) -> Resul
     let rules = monitor.rules();
     let ring = &rules.container().ok_or(Errno::ACCESS)?.ring;
     let certificate = Certificate::from_der(data).map_err(|error| {
-        tracing::warn!("a key of the container is refused: {}", crate::failure::chain(&error));
+        tracing::debug!("a key of the container is refused: {}", crate::failure::chain(&error));
         parse_errno(&error)
     })?;
     if ring.blacklist().has_certificate(&certificate) {
-        tracing::warn!("a key of the container is refused: it is blacklisted");
+        tracing::debug!("a key of the container is refused: it is blacklisted");
         return Err(Errno::KEYREJECTED);
     }
     vouched_for(&certificate, &rules.host().ring).map_err(|error| {
-        tracing::warn!(subject = certificate.subject(), "a key of the container is refused: {error}");
+        tracing::debug!(subject = certificate.subject(), "a key of the container is refused: {error}");
         admission_errno(error)
     })?;
     if ring.list().len() >= MOST_KEYS {
         return Err(Errno::DQUOT);
     }
     monitor.measure_key(ring.name(), data, &Process::read(caller.tid)).map_err(|denial| denial.errno())?;
+    // In somebody's own words, which must not make lines of the log.
+    let subject = format!("{:?}", certificate.subject());
     match ring.add(certificate) {
-        Added::New | Added::Present => {}
+        Added::New => tracing::info!(target: "imafs", subject = %subject, "the container has added a key"),
+        Added::Present => {}
         Added::Shadowed { by } => {
-            tracing::warn!("a key of the container is never asked: {} came first", by.subject());
+            tracing::warn!(subject = %subject, first = by.subject(), "a key of the container is never asked");
         }
         Added::Blacklisted => return Err(Errno::KEYREJECTED),
     }

@@ -301,7 +301,7 @@ fn no_user_keeps_another_out() {
     assert_eq!(others, 2048 - 512);
     assert_eq!(open_all(&control, &CALLER), 2048, "what is left is root's");
     for fh in 0..256 {
-        assert_eq!(control.release(fh).is_some(), false);
+        assert!(control.release(fh).is_none());
     }
     assert_eq!(open_all(&control, &user(1000)), 256, "closed again");
 }

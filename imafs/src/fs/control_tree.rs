@@ -16,6 +16,9 @@ impl ControlIno {
 /// Work that a request leaves behind, for a pool thread.
 pub type Deferred = Box<dyn FnOnce() + Send>;
 
+/// The answer to a write, once a file's content is known or cannot be had.
+pub type Answer = Box<dyn FnOnce(Result<Vec<u8>, Errno>) -> Result<u32, Errno> + Send>;
+
 /// What a write to a control file came to.
 pub enum Written {
     /// It is answered.
@@ -25,7 +28,7 @@ pub enum Written {
         /// The file's path in the mount.
         path: Vec<u8>,
         /// What the answer is, given the content.
-        then: Box<dyn FnOnce(Result<Vec<u8>, Errno>) -> Result<u32, Errno> + Send>,
+        then: Answer,
     },
 }
 
