@@ -15,6 +15,7 @@ pub mod fixture;
 pub mod golden;
 pub mod keylime;
 pub mod keys;
+pub mod loader;
 pub mod mount;
 pub mod need;
 pub mod oracle;
