@@ -132,6 +132,7 @@ impl<'a> Builder<'a> {
 
     /// Works off units until none is left.
     fn run(&self) {
+        let _watch = Watch(self);
         let mut buffer = vec![0_u8; usize::try_from(self.size).unwrap_or(UNIT).min(UNIT)];
         let mut digests = Vec::with_capacity(buffer.len().div_ceil(self.shape.block_size()));
         loop {
@@ -155,15 +156,14 @@ impl<'a> Builder<'a> {
     ///
     /// Units are taken in order, so whoever has the one that is due is never waiting here.
     fn add(&self, unit: u64, digests: Result<&[Digest], CollectError>) -> bool {
-        let mut state = self.state();
         let digests = match digests {
             Ok(digests) => digests,
             Err(error) => {
-                state.failed.get_or_insert(error);
-                self.moved.notify_all();
+                self.fail(error);
                 return false;
             }
         };
+        let mut state = self.state();
         while state.due != unit && state.failed.is_none() {
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -174,6 +174,12 @@ impl<'a> Builder<'a> {
         state.due += 1;
         self.moved.notify_all();
         true
+    }
+
+    /// Says that the tree will never be whole.
+    fn fail(&self, error: CollectError) {
+        self.state().failed.get_or_insert(error);
+        self.moved.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State<'a>> {
@@ -187,6 +193,17 @@ impl<'a> Builder<'a> {
         }
         let algo = self.shape.algo();
         state.tree.finish(self.size).map_err(|_| CollectError::Unavailable(algo.name()))
+    }
+}
+
+/// A thread that ends by a panic must not leave the others waiting for its unit.
+struct Watch<'b, 'a>(&'b Builder<'a>);
+
+impl Drop for Watch<'_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(CollectError::Read { offset: 0, source: rustix::io::Errno::IO });
+        }
     }
 }
 
@@ -266,5 +283,22 @@ mod tests {
             assert!(!waiting.join().unwrap());
         });
         assert!(matches!(builder.finish(), Err(CollectError::Short { .. })));
+    }
+
+    #[test]
+    fn whoever_waits_is_told_that_the_thread_before_is_gone() {
+        let shape = Shape::plain(HashAlgo::Sha256).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let builder = Builder::new(file.as_fd(), &shape, 6);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| builder.add(1, Ok(&[])));
+            let gone = scope.spawn(|| {
+                let _watch = Watch(&builder);
+                panic!("as a fault would");
+            });
+            assert!(gone.join().is_err());
+            assert!(!waiting.join().unwrap());
+        });
+        assert!(builder.finish().is_err());
     }
 }
