@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use monitor::Change;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, linkat, makedev, mkdirat, mknodat, symlinkat};
@@ -106,11 +107,16 @@ impl Filesystem {
         Ok(self.entry(&node, &stat))
     }
 
-    /// Has the kernel look up the name of `node` again before it uses it.
-    pub(super) fn look_up_again(&self, node: &Node) {
-        if let (Some(place), Some(kernel)) = (node.place(), self.kernel.get().cloned()) {
-            self.notices
-                .submit_free(move || kernel.expire_name(place.parent.ino(), OsStr::from_bytes(&place.name)));
+    /// Has the kernel look up the name of `node` again before it uses it. One request at a time for each record: until it
+    /// has been sent the kernel believes what it did at the first.
+    pub(super) fn look_up_again(&self, node: &Arc<Node>) {
+        let (Some(place), Some(kernel)) = (node.place(), self.kernel.get().cloned()) else { return };
+        if !node.expiring.swap(true, Ordering::AcqRel) {
+            let node = Arc::clone(node);
+            self.notices.submit_free(move || {
+                node.expiring.store(false, Ordering::Release);
+                kernel.expire_name(place.parent.ino(), OsStr::from_bytes(&place.name));
+            });
         }
     }
 

@@ -108,6 +108,8 @@ pub struct Node {
     pub(super) opens: Mutex<Opens>,
     /// Reads of this inode that wait in the pool.
     pub(super) reading: AtomicU32,
+    /// A request that its name be looked up again waits to be sent.
+    pub(super) expiring: AtomicBool,
     /// A label is owed when its mappings end; see `watch`.
     pub(super) watched: AtomicBool,
 }
@@ -126,6 +128,7 @@ impl Node {
             pinned: Mutex::new(None),
             opens: Mutex::new(Opens::default()),
             reading: AtomicU32::new(0),
+            expiring: AtomicBool::new(false),
             watched: AtomicBool::new(false),
         }
     }

@@ -1,18 +1,21 @@
 //! What a hostile container tried, and what it gets.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use imafs::fs::{Caller, Errno, Ino, Looked, OpenReply, Opened};
+use imafs::fs::{
+    Backing, CacheMode, Caller, Errno, Filesystem, FsOptions, Ino, Kernel, Lent, Looked, OpenReply, Opened,
+};
 use monitor::Grant;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, mkdirat, openat, utimensat};
 
-use crate::common::{ALL, LENDING, Rig, SERVING, SHARED, Setting, can_mount, shell};
+use crate::common::{ALL, LENDING, Rig, SERVING, SHARED, Setting, can_mount, monitor, shell};
 
 /// A mapping of a lent file outlives its open and writes without a change of any timestamp. Pages that were read
 /// through the page cache meanwhile would be taken for the content that is checked later.
@@ -256,4 +259,57 @@ fn an_exec_that_failed_does_not_make_the_next_program_an_interpreter() {
         assert!(!run.unwrap().success(), "there is no libc in there");
         assert_eq!(rig.list.count(), 3);
     }
+}
+
+/// A kernel that takes its time to look a name up again, as it does while somebody holds the directory's lock.
+struct Busy {
+    free: Mutex<mpsc::Receiver<()>>,
+    asked: AtomicUsize,
+}
+
+impl Kernel for Busy {
+    fn lend(&self, _file: BorrowedFd<'_>) -> Result<Arc<dyn Lent>, Errno> {
+        Err(Errno::LOOP)
+    }
+
+    fn has_requests(&self) -> bool {
+        false
+    }
+
+    fn expire_name(&self, _parent: Ino, _name: &OsStr) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        // The end of the test frees it as well.
+        self.free.lock().unwrap().recv().ok();
+    }
+
+    fn attributes_changed(&self, _ino: Ino) {}
+}
+
+#[test]
+fn names_to_be_looked_up_again_do_not_pile_up_while_the_kernel_is_busy() {
+    if !can_mount() {
+        return;
+    }
+    let source = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::write(source.path().join("file"), b"x").unwrap();
+    let options = FsOptions {
+        cache: CacheMode::Exclusive,
+        passthrough: false,
+        page_cache_limit: 0,
+        hash_threads: 1,
+        read_only: false,
+    };
+    let backing = Backing::directory(source.path(), false).unwrap();
+    let filesystem = Filesystem::new(backing, monitor("").0, None, options).unwrap();
+    let (free, wait) = mpsc::channel();
+    let busy = Arc::new(Busy { free: Mutex::new(wait), asked: AtomicUsize::new(0) });
+    filesystem.attach(Arc::clone(&busy) as Arc<dyn Kernel>);
+    let Looked::Found(entry) = filesystem.lookup(Ino::ROOT, "file".as_ref()).unwrap() else { unreachable!() };
+    for number in 0..500 {
+        filesystem.link(entry.ino, Ino::ROOT, format!("link{number}").as_ref()).unwrap();
+    }
+    drop(free);
+    filesystem.shut_down();
+    let asked = busy.asked.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&asked), "one under way and one to come, not {asked}");
 }
