@@ -2,13 +2,15 @@
 
 use crate::vocabulary::{Action, Func};
 
-/// The errno `write(2)` of the line gives; the parser knows these two.
+/// The errno `write(2)` of the line gives; the parser knows the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RuleErrno {
     /// The line makes no valid rule.
     Einval,
     /// A number does not fit 64 bits.
     Erange,
+    /// There are more rules than were allowed.
+    Enospc,
 }
 
 impl RuleErrno {
@@ -18,6 +20,7 @@ impl RuleErrno {
         match self {
             Self::Einval => 22,
             Self::Erange => 34,
+            Self::Enospc => 28,
         }
     }
 
@@ -27,6 +30,7 @@ impl RuleErrno {
         match self {
             Self::Einval => "EINVAL",
             Self::Erange => "ERANGE",
+            Self::Enospc => "ENOSPC",
         }
     }
 }
@@ -194,6 +198,12 @@ pub enum Reason {
     /// A policy whose `digest=` conditions would need several digests of the same file.
     #[error("uses another algorithm than an earlier digest= of the policy")]
     MixedDigestAlgos,
+    /// A rule beyond the number that was allowed.
+    #[error("the policy has more than {limit} rules")]
+    TooManyRules {
+        /// How many are allowed.
+        limit: usize,
+    },
 }
 
 fn func_or_none(func: Option<Func>) -> &'static str {
@@ -202,6 +212,12 @@ fn func_or_none(func: Option<Func>) -> &'static str {
 
 impl Reason {
     pub(crate) const fn errno(&self) -> RuleErrno {
-        if matches!(self, Self::Overflow) { RuleErrno::Erange } else { RuleErrno::Einval }
+        if matches!(self, Self::Overflow) {
+            RuleErrno::Erange
+        } else if matches!(self, Self::TooManyRules { .. }) {
+            RuleErrno::Enospc
+        } else {
+            RuleErrno::Einval
+        }
     }
 }

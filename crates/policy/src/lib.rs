@@ -44,7 +44,7 @@ pub use error::{PolicyError, Reason, RuleErrno, RuleError};
 pub use explain::{ClassExplanation, Explanation, Missed, Verdict};
 pub use load::{Line, LineError, Load, first_line};
 pub use parse::{ParseOptions, Recorded, parse_rule, parse_rule_recorded};
-pub use policy::Policy;
+pub use policy::{NAMESPACE_RULES, Policy};
 pub use rule::{Rule, RuleFlags};
 pub use shipped::{DEFAULT_SHIPPED, SHIPPED};
 pub use vocabulary::{Action, Actions, Class, Func, Mask};

@@ -10,6 +10,10 @@ use crate::parse::{ParseOptions, parse_rule};
 use crate::rule::Rule;
 use crate::vocabulary::{Actions, Func};
 
+/// How many rules an IMA namespace could have, in the patches that proposed them ("ima: Limit the number of policy
+/// rules in non-init_ima_ns", 2022).
+pub const NAMESPACE_RULES: usize = 1024;
+
 /// Rules in the order they are tried. `Display` is the kernel's read-back, one rule a line.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
@@ -61,6 +65,22 @@ impl Policy {
     #[must_use]
     pub fn line(&self, rule: usize) -> Option<usize> {
         self.lines.get(rule).copied().flatten()
+    }
+
+    /// This policy, if it has no more than `limit` rules.
+    ///
+    /// A kernel has no such limit. The patches that would have given each namespace its policy had one of
+    /// [`NAMESPACE_RULES`](crate::NAMESPACE_RULES), so that nobody fills the kernel's memory with rules.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyRules`] at the first rule beyond the limit; rules of no text count as lines.
+    pub fn at_most(self, limit: usize) -> Result<Self, PolicyError> {
+        if self.rules.len() <= limit {
+            return Ok(self);
+        }
+        let reason = Reason::TooManyRules { limit };
+        let source = RuleError { column: 1, token: String::new(), errno: reason.errno(), reason };
+        Err(PolicyError { line: self.line(limit).unwrap_or(limit + 1), source })
     }
 
     /// This policy with `fail_securely` switched on: content on file systems whose signatures cannot

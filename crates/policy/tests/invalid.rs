@@ -606,6 +606,18 @@ fn one_bad_line_voids_the_load_wherever_it_stands() {
 }
 
 #[test]
+fn more_rules_than_allowed_are_refused_at_the_first_too_many() {
+    let text = "# rules\n".to_owned() + &"measure func=FILE_CHECK\n".repeat(1024);
+    let policy = |text: &str| Policy::parse(text.as_bytes(), &KERNEL).unwrap();
+    assert_eq!(policy(&text).at_most(policy::NAMESPACE_RULES).unwrap().rules().len(), 1024);
+    let refusal = policy(&(text + "\n# more\naudit\nhash\n")).at_most(1024).unwrap_err();
+    assert_eq!((refusal.line, refusal.source.errno.code()), (1028, 28));
+    assert_eq!(refusal.source.to_string(), "column 1: the policy has more than 1024 rules");
+    assert_eq!(Policy::builtin("tcb").unwrap().at_most(19).unwrap_err().line, 20);
+    assert!(Policy::builtin("tcb").unwrap().at_most(20).is_ok());
+}
+
+#[test]
 fn each_addition_of_imafs_is_refused_where_a_kernel_is_meant_and_taken_elsewhere() {
     let digest = format!("digest=sha256:{}", "0".repeat(64));
     for (line, token) in [

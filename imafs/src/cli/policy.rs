@@ -36,6 +36,9 @@ enum PolicyVerb {
         /// Accept only what the kernel accepts
         #[arg(long)]
         kernel: bool,
+        /// Accept no more rules than this
+        #[arg(long, value_name = "N")]
+        max_rules: Option<usize>,
         /// Print the rules as the kernel would read them back
         #[arg(long)]
         print: bool,
@@ -45,15 +48,18 @@ enum PolicyVerb {
 
 pub(super) fn run(args: PolicyArgs) -> Outcome {
     match args.verb {
-        PolicyVerb::Check { file, kernel, print } => {
-            check(&file, &ParseOptions { kernel_only: kernel }, print)
+        PolicyVerb::Check { file, kernel, max_rules, print } => {
+            let policy = load(&file, &ParseOptions { kernel_only: kernel })?;
+            let policy = policy
+                .at_most(max_rules.unwrap_or(usize::MAX))
+                .map_err(|error| crate::daemon::policy_failure(&file, &error).with_code(super::NO))?;
+            check(&file, &policy, print)
         }
         PolicyVerb::Explain(args) => explain::run(&args),
     }
 }
 
-fn check(file: &Path, options: &ParseOptions, print: bool) -> Outcome {
-    let policy = load(file, options)?;
+fn check(file: &Path, policy: &Policy, print: bool) -> Outcome {
     for warning in policy.warnings() {
         eprintln!("imafs: {}: {warning}", file.display());
     }
@@ -107,6 +113,42 @@ mod tests {
         for name in ["exec", "tcb", "tcb|appraise_tcb", "ima_tcb"] {
             assert!(!load(Path::new(name), &ParseOptions { kernel_only: true }).unwrap().rules().is_empty());
         }
+    }
+
+    #[test]
+    fn a_refusal_names_line_column_token_and_reason() {
+        let digest = format!("digest=sha256:{}", "0".repeat(64));
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("policy");
+        let refusal = |line: &str, kernel_only| {
+            std::fs::write(&file, format!("# a policy\nmeasure\n\n{line}\n")).unwrap();
+            let failure = load(&file, &ParseOptions { kernel_only }).err()?.to_string();
+            Some(failure.replace(&file.display().to_string(), "FILE"))
+        };
+        let table = [
+            (
+                "audit  func=NO_CHECK",
+                "column 8: \"func=NO_CHECK\" is not a known value: expected FILE_CHECK, ",
+            ),
+            (
+                "audit obj_type=x",
+                "column 7: \"obj_type=x\" selects by the label of a Linux security module, which",
+            ),
+            ("uid=0", "column 1: the line has no action"),
+        ];
+        for (line, told) in table {
+            let text = refusal(line, false).unwrap();
+            assert!(text.starts_with(&format!("imafs: cannot use policy FILE: line 4, {told}")), "{text}");
+        }
+        // What imafs adds to the language is refused with --kernel, and only then.
+        for token in ["path=/bin/*", &digest, "appraise_type=deny"] {
+            let line = format!("appraise {token}");
+            let told =
+                format!("line 4, column 10: \"{token}\" is an extension of imafs that no kernel takes");
+            assert_eq!(refusal(&line, true), Some(format!("imafs: cannot use policy FILE: {told}")));
+            assert_eq!(refusal(&line, false), None, "{line}");
+        }
+        assert_eq!(refusal("appraise appraise_type=imasig", true), None);
     }
 
     #[test]

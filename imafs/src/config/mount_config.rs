@@ -60,6 +60,8 @@ pub struct MountConfig {
     pub target: PathBuf,
     /// The policy that binds.
     pub policy: PolicyChoice,
+    /// The most rules a policy may have; none: any number.
+    pub max_rules: Option<u32>,
     /// Certificates and directories of them.
     pub keys: Vec<PathBuf>,
     /// Files of revoked digests.
@@ -178,6 +180,7 @@ fn complete(
         source,
         target,
         policy,
+        max_rules: options.max_rules,
         keys: options.key,
         blacklists: options.blacklist,
         appraise: options.appraise.unwrap_or_default(),

@@ -53,6 +53,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
 
+    /// Most rules a policy may have; the namespaces that were proposed for the kernel have 1024 [default: any number]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rules: Option<u32>,
+
     /// Certificate that signatures may be made by, DER or PEM, or a directory of them (repeatable)
     #[arg(long, value_name = "FILE|DIR")]
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
@@ -209,6 +214,7 @@ impl Options {
             upper: self.upper.or(under.upper),
             work: self.work.or(under.work),
             policy: self.policy.or(under.policy),
+            max_rules: self.max_rules.or(under.max_rules),
             key: list_over(self.key, under.key),
             blacklist: list_over(self.blacklist, under.blacklist),
             appraise: self.appraise.or(under.appraise),

@@ -48,7 +48,7 @@ impl Parts {
     /// # Errors
     /// The first part that cannot be made, with what to do about it.
     pub(super) fn build(config: &MountConfig, notice: &mut dyn FnMut(String)) -> Result<Self, Failure> {
-        let policy = load_policy(&config.policy)?;
+        let policy = load_policy(&config.policy, config.max_rules)?;
         if config.policy == PolicyChoice::Default {
             notice(format!(
                 "no policy is named: using '{DEFAULT_SHIPPED}', which records and denies nothing"
@@ -123,12 +123,22 @@ fn mode(mode: AppraiseMode) -> monitor::Mode {
 /// Loads a policy by name or from its file and says what is wrong with it.
 ///
 /// # Errors
-/// When it cannot be read, or a line of it makes no rule.
-pub fn check_policy(choice: &PolicyChoice) -> Result<(), Failure> {
-    load_policy(choice).map(drop)
+/// When it cannot be read, a line of it makes no rule, or there are more rules than `max_rules`.
+pub fn check_policy(choice: &PolicyChoice, max_rules: Option<u32>) -> Result<(), Failure> {
+    load_policy(choice, max_rules).map(drop)
 }
 
-fn load_policy(choice: &PolicyChoice) -> Result<Policy, Failure> {
+fn load_policy(choice: &PolicyChoice, max_rules: Option<u32>) -> Result<Policy, Failure> {
+    let policy = read_policy(choice)?;
+    let Some(limit) = max_rules else { return Ok(policy) };
+    policy.at_most(usize::try_from(limit).unwrap_or(usize::MAX)).map_err(|error| {
+        let reason = format!("line {}, {}", error.line, error.source);
+        Failure::cannot(format!("use policy {choice}"), reason)
+            .advise("allow more with --max-rules, or join rules")
+    })
+}
+
+fn read_policy(choice: &PolicyChoice) -> Result<Policy, Failure> {
     let shipped = |name: &str| {
         Policy::shipped(name).ok_or_else(|| Failure::cannot(format!("load policy {name}"), "missing"))
     };
