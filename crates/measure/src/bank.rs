@@ -28,6 +28,25 @@ pub trait PcrBank: Send + Sync {
     fn has_boot_measurements(&self) -> bool {
         false
     }
+
+    /// What names the time since the registers were last reset, where they are a device's and outlive this process: a
+    /// TPM's counts of resets and restarts. `None` where they are the process's own; then [`PcrBank::restore`] sets
+    /// them when a list goes on.
+    ///
+    /// # Errors
+    /// [`BankError::Device`] when the device does not tell.
+    fn epoch(&self) -> Result<Option<Vec<u8>>, BankError> {
+        Ok(None)
+    }
+
+    /// Sets registers, each in one bank, to what a journal proves they held. Asked for before the first extend, and
+    /// only where there is no [`PcrBank::epoch`].
+    ///
+    /// # Errors
+    /// [`BankError::NotRestorable`] where registers cannot be set, and then none was.
+    fn restore(&self, registers: &[(PcrIndex, Digest)]) -> Result<(), BankError> {
+        if registers.is_empty() { Ok(()) } else { Err(BankError::NotRestorable) }
+    }
 }
 
 /// Why a register was not extended or not read.
@@ -47,6 +66,9 @@ pub enum BankError {
     /// The register does not hold what was extended: somebody else has extended or reset it.
     #[error("PCR {0} was changed by somebody else")]
     Foreign(PcrIndex),
+    /// These registers cannot be set.
+    #[error("the registers cannot be set to what they held")]
+    NotRestorable,
     /// The device refused or cannot be reached.
     #[error("the TPM failed with code {code:#x}")]
     Device {
@@ -64,7 +86,7 @@ impl BankError {
     #[must_use]
     pub fn code(&self) -> i32 {
         match self {
-            BankError::WrongDigests | BankError::NoSuchPcr(_) => -22,
+            BankError::WrongDigests | BankError::NoSuchPcr(_) | BankError::NotRestorable => -22,
             BankError::Reset => -116,
             BankError::Foreign(_) => -74,
             BankError::Device { code, .. } => *code,

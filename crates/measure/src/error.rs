@@ -3,6 +3,9 @@
 use ima::{UnavailableAlgo, template::TemplateError};
 
 use crate::BankError;
+use crate::journal::{JournalError, ScanError};
+use crate::proof::ProofError;
+use crate::store::ReadError;
 
 /// An entry that is not where it must be. It denies, unless the caller was told otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +41,16 @@ pub enum MeasureError {
     /// A register could not be read.
     #[error("cannot read the PCRs")]
     ReadPcr(#[source] BankError),
+    /// Too many entries wait for the journal or the PCR; nothing was added.
+    #[error("{0} entries wait for the journal or the PCR already")]
+    Behind(usize),
+    /// An entry that may be the same is no longer in memory and cannot be read; nothing was added.
+    #[error("cannot look an entry up")]
+    ReadBack(#[source] ReadError),
+    /// The journal of the list to go on with cannot be read.
+    #[error("cannot read the journal")]
+    Scan(#[source] ScanError),
+    /// The journal of the list to go on with and the registers do not go together.
+    #[error("cannot continue the list")]
+    Proof(#[source] ProofError),
 }
-
-/// Why the journal did not take an entry.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write the journal")]
-pub struct JournalError(#[source] pub std::io::Error);

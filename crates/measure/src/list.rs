@@ -1,56 +1,94 @@
 //! One mount's measurement list.
 //!
-//! Each entry takes three steps, in this order and before [`List::add`] returns: the list, the journal, the
-//! PCR. All three happen under one lock (`order`), so that the list, replayed, is the PCR. An entry whose
-//! journal or PCR step fails stays in the list, as in the kernel; unlike the kernel's it is not forgotten:
-//! every later call first completes the steps that are due, oldest first, and fails while it cannot. So the
-//! list always replays to the PCR once the bank works again, and no file is served on the strength of an
-//! entry that is in the list alone, also not as a duplicate of it. A bank that was restarted is extended with the
-//! whole list again, before anything new.
+//! Each entry takes three steps, in this order and before [`List::add`] returns: the list, the journal, the PCR. The
+//! order of entries is the same in all three, so that the list, replayed, is the PCR. Each step has a lock of its own,
+//! and who waits for one finds his entry taken along:
 //!
-//! Lock order: `order`, then `seen`, then the store's own. Device and journal are spoken to under `order`
-//! alone; a duplicate of a completed entry never takes it.
+//! - `order`: an entry gets its place. Memory alone, so it is held for a microsecond.
+//! - `journaling`: whoever has it writes every entry of the list that is not written, as one batch, and waits for the disk
+//!   once. Entries that arrive meanwhile are the next batch.
+//! - `extending`: whoever has it extends entries in order until his own is done, and lets others see after each.
+//!
+//! An entry whose journal or PCR step fails stays in the list, as in the kernel; unlike the kernel's it is not
+//! forgotten: later calls first complete the steps that are due, oldest first, and fail while they cannot. So the
+//! list always replays to the PCR once the bank works again, and no file is served on the strength of an
+//! entry that is in the list alone, also not as a duplicate of it. How many may wait is bounded.
+//!
+//! Lock order: `order`, `journaling`, `extending`, `queue`; under `order` also `seen`, then the store's own. Journal and
+//! bank are waited for under their own lock alone; a duplicate of a completed entry takes none of the three. Only
+//! [`List::checkpoint`] and [`List::end`] wait for all of them with `order` in hand: they ask for a standstill.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ima::template::FileAttrs;
 use ima::{Digest, Entry, Event, HashAlgo, Hasher, PcrIndex, Template};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::options::{Added, Checkpoint, Journal, ListOptions};
+use crate::journal::{Journal, JournalError, State};
+use crate::options::{Added, ListOptions};
+use crate::proof::Shadow;
 use crate::seen::Seen;
-use crate::store::{Snapshot, Store};
-use crate::{BankError, MeasureError, PcrBank, boot};
+use crate::store::Store;
+use crate::{MeasureError, PcrBank, boot};
 
-/// How many restarts of its bank one call sits out; a later call goes on where it left off.
-const MAX_RESTARTS: u32 = 3;
+/// Entries that may wait for the journal or the PCR. Under load as many wait as threads measure; more pile up only while
+/// one of the two fails, and then a container that goes on opening files must not fill our memory.
+const MAX_DUE: usize = 1 << 16;
+
+/// Entries written at once: what one batch holds in memory.
+const MAX_BATCH: usize = 1024;
 
 /// See the module's text.
 pub struct List {
-    default_algo: HashAlgo,
-    template: Template,
-    pcr: PcrIndex,
-    bank: Arc<dyn PcrBank>,
-    banks: Vec<HashAlgo>,
-    list_algos: Vec<HashAlgo>,
-    journal: Option<Arc<dyn Journal>>,
-    order: Mutex<Progress>,
-    seen: Mutex<Seen>,
-    store: Store,
-    /// Entries that are in the PCR; written under `order`.
-    extended: AtomicUsize,
-    violations: AtomicU64,
+    pub(crate) default_algo: HashAlgo,
+    pub(crate) template: Template,
+    pub(crate) pcr: PcrIndex,
+    pub(crate) bank: Arc<dyn PcrBank>,
+    pub(crate) banks: Vec<HashAlgo>,
+    pub(crate) list_algos: Vec<HashAlgo>,
+    pub(crate) journal: Option<Arc<Journal>>,
+    pub(crate) order: Mutex<Arrivals>,
+    /// The registers as they are after the entries in the journal.
+    pub(crate) journaling: Mutex<Shadow>,
+    pub(crate) extending: Mutex<()>,
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) seen: Mutex<Seen>,
+    pub(crate) store: Store,
+    /// Entries that are in the journal; written under `journaling`.
+    pub(crate) journaled: AtomicUsize,
+    /// Entries that are in the PCR; written under `extending`.
+    pub(crate) extended: AtomicUsize,
+    /// Entries up to which some caller was told of a failure and is gone.
+    abandoned: AtomicUsize,
+    pub(crate) violations: AtomicU64,
 }
 
 /// What `order` guards.
 #[derive(Debug, Default)]
-struct Progress {
-    /// Entries that are in the journal.
-    journaled: usize,
+pub(crate) struct Arrivals {
     /// The registers the entries are for, a bit each.
-    pcrs: u64,
+    pub(crate) pcrs: u64,
+    /// The list has ended.
+    pub(crate) ended: bool,
+}
+
+/// Entries that are not in the PCR yet, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// The position of the first.
+    pub(crate) first: usize,
+    pub(crate) due: VecDeque<Arc<Due>>,
+}
+
+/// What is left to do for an entry.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) pcr: PcrIndex,
+    /// What it extends each bank with.
+    pub(crate) values: Vec<Digest>,
 }
 
 impl fmt::Debug for List {
@@ -65,11 +103,12 @@ impl fmt::Debug for List {
 }
 
 impl List {
-    /// A list whose first entry is `boot_aggregate`, extended.
+    /// A list whose first entry is `boot_aggregate`, extended; or the list of the journal, whole again in the PCR.
     ///
     /// # Errors
-    /// [`MeasureError::Digest`] for an algorithm that cannot be computed; else as [`List::add`], and when
-    /// the registers of the boot cannot be read.
+    /// [`MeasureError::Digest`] for an algorithm that cannot be computed; [`MeasureError::Scan`] and
+    /// [`MeasureError::Proof`] where the journal's list cannot go on; else as [`List::add`], and when the registers of
+    /// the boot cannot be read.
     pub fn new(options: ListOptions) -> Result<Self, MeasureError> {
         let banks = options.bank.algos();
         let algos = banks.iter().chain(&options.list_algos).chain([&options.default_algo]);
@@ -78,8 +117,8 @@ impl List {
         }
         let mut list_algos = vec![HashAlgo::Sha1];
         list_algos.extend(options.list_algos.iter().filter(|algo| **algo != HashAlgo::Sha1));
-        let aggregate =
-            boot::aggregate(&*options.bank, options.default_algo).map_err(MeasureError::ReadPcr)?;
+        let journal = options.journal.map(Arc::new);
+        let shadow = Shadow::new(&banks).map_err(MeasureError::Digest)?;
         let list = Self {
             default_algo: options.default_algo,
             template: options.template,
@@ -87,18 +126,34 @@ impl List {
             bank: options.bank,
             banks,
             list_algos,
-            journal: options.journal,
+            store: Store::new(journal.clone(), options.memory),
+            journal,
             order: Mutex::default(),
+            journaling: Mutex::new(shadow),
+            extending: Mutex::default(),
+            queue: Mutex::default(),
             seen: Mutex::default(),
-            store: Store::default(),
+            journaled: AtomicUsize::new(0),
             extended: AtomicUsize::new(0),
+            abandoned: AtomicUsize::new(0),
             violations: AtomicU64::new(0),
         };
+        if let Some(journal) = &list.journal {
+            list.resume(journal)?;
+        }
+        if list.count() == 0 {
+            list.begin()?;
+        }
+        Ok(list)
+    }
+
+    /// Adds `boot_aggregate`.
+    fn begin(&self) -> Result<(), MeasureError> {
+        let aggregate = boot::aggregate(&*self.bank, self.default_algo).map_err(MeasureError::ReadPcr)?;
         let event =
             Event { legacy_digest: Some(aggregate.legacy), ..Event::boot_aggregate(aggregate.digest) };
-        let entry = list.template.entry(list.pcr, &event).map_err(MeasureError::Template)?;
-        list.add(entry)?;
-        Ok(list)
+        let entry = self.template.entry(self.pcr, &event).map_err(MeasureError::Template)?;
+        self.add(entry).map(drop)
     }
 
     /// Adds an entry, unless the list has it: the same template digest, in the default algorithm, for the
@@ -109,96 +164,156 @@ impl List {
     /// entry is in the list, but not yet where it must be for a file to be served.
     pub fn add(&self, entry: Entry) -> Result<Added, MeasureError> {
         let digest = entry.template_digest(self.default_algo).map_err(MeasureError::Digest)?;
-        if let Some(position) = self.position(&entry, &digest)
-            && position < self.extended.load(Ordering::Acquire)
-        {
+        let mut others = Vec::new();
+        let known = self.position(&entry, &digest, &mut others)?;
+        if known.is_some_and(|position| position < self.extended.load(Ordering::Acquire)) {
             return Ok(Added::Duplicate);
         }
         let values = self.extend_values(&entry)?;
-        let mut progress = self.order.lock();
-        if self.position(&entry, &digest).is_some() {
-            self.complete(&mut progress, None)?;
-            return Ok(Added::Duplicate);
-        }
-        self.append(&mut progress, entry, &digest)?;
-        self.complete(&mut progress, Some(values))?;
-        Ok(Added::New)
+        let mut arrivals = self.order.lock();
+        // It may have come since.
+        let (position, added) =
+            match known.map_or_else(|| self.position(&entry, &digest, &mut others), |at| Ok(Some(at)))? {
+                Some(position) => (position, Added::Duplicate),
+                None => (self.append(&mut arrivals, entry, &digest, values)?, Added::New),
+            };
+        drop(arrivals);
+        self.reach(position + 1)?;
+        Ok(added)
     }
 
-    /// Where the list has this entry. Violations are never looked for: each is an entry of its own.
-    fn position(&self, entry: &Entry, digest: &Digest) -> Option<usize> {
+    /// Where the list has this entry. Violations are never looked for: each is an entry of its own. `others` are
+    /// positions known to hold another entry; those that are found out are added.
+    fn position(
+        &self,
+        entry: &Entry,
+        digest: &Digest,
+        others: &mut Vec<usize>,
+    ) -> Result<Option<usize>, MeasureError> {
         if entry.is_violation() {
-            return None;
+            return Ok(None);
         }
-        let seen = self.seen.lock();
-        let snapshot = self.store.snapshot();
-        let is = |position: usize| {
-            snapshot.entry(position).is_some_and(|other| {
+        let candidates = self.seen.lock().candidates(digest, entry.pcr());
+        for position in candidates {
+            if others.contains(&position) {
+                continue;
+            }
+            let other = self.store.snapshot().entry(position).map_err(MeasureError::ReadBack)?;
+            let same = |other: &Entry| {
                 other.pcr() == entry.pcr() && other.template_digest(self.default_algo) == Ok(*digest)
-            })
-        };
-        seen.find(digest, entry.pcr(), is)
+            };
+            if other.as_ref().is_some_and(same) {
+                return Ok(Some(position));
+            }
+            others.push(position);
+        }
+        Ok(None)
     }
 
-    /// The first step: the list, and the note that it is there.
-    fn append(&self, progress: &mut Progress, entry: Entry, digest: &Digest) -> Result<(), MeasureError> {
+    /// The first step: the list, and the note that it is there. Gives the entry's position.
+    fn append(
+        &self,
+        arrivals: &mut Arrivals,
+        entry: Entry,
+        digest: &Digest,
+        values: Vec<Digest>,
+    ) -> Result<usize, MeasureError> {
+        let due = self.due();
+        if arrivals.ended {
+            return Err(MeasureError::Journal { index: self.count(), source: JournalError::Ended });
+        }
+        if due >= MAX_DUE {
+            return Err(MeasureError::Behind(due));
+        }
         let (pcr, violation) = (entry.pcr(), entry.is_violation());
         let position = self.store.push(entry).map_err(|_| MeasureError::TooLarge)?;
-        progress.pcrs |= 1 << pcr.value();
+        self.queue.lock().due.push_back(Arc::new(Due { pcr, values }));
+        arrivals.pcrs |= 1 << pcr.value();
         if violation {
             self.violations.fetch_add(1, Ordering::Relaxed);
         } else {
             self.seen.lock().insert(digest, pcr, position);
         }
+        Ok(position)
+    }
+
+    /// The journal and the PCR, for the first `count` entries and for those before whose caller has gone without.
+    pub(crate) fn reach(&self, count: usize) -> Result<(), MeasureError> {
+        let count = count.max(self.abandoned.load(Ordering::Acquire));
+        let done = self.journal_up_to(count).and_then(|()| self.extend_up_to(count));
+        if done.is_err() {
+            self.abandoned.fetch_max(count, Ordering::AcqRel);
+        }
+        self.store.let_go(self.extended.load(Ordering::Acquire));
+        done
+    }
+
+    /// The second step.
+    fn journal_up_to(&self, count: usize) -> Result<(), MeasureError> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        if self.journaled.load(Ordering::Acquire) >= count {
+            return Ok(());
+        }
+        let mut shadow = self.journaling.lock();
+        while self.journaled.load(Ordering::Acquire) < count {
+            self.write_batch(journal, &mut shadow)?;
+        }
         Ok(())
     }
 
-    /// The journal and the PCR, for every entry that still lacks one of them. `last` is what the last entry
-    /// of the list extends the banks with, where the caller has computed it.
-    ///
-    /// A bank that was restarted has lost everything, and gets everything again.
-    fn complete(&self, progress: &mut Progress, last: Option<Vec<Digest>>) -> Result<(), MeasureError> {
-        let mut outcome = self.complete_once(progress, last);
-        for restart in 0.. {
-            if !matches!(&outcome, Err(MeasureError::Extend { source: BankError::Reset, .. })) {
-                break;
-            }
-            self.extended.store(0, Ordering::Release);
-            if restart == MAX_RESTARTS {
-                break;
-            }
-            outcome = self.complete_once(progress, None);
+    /// Writes the entries that are not in the journal, up to a batch full.
+    fn write_batch(&self, journal: &Journal, shadow: &mut Shadow) -> Result<(), MeasureError> {
+        let index = self.journaled.load(Ordering::Acquire);
+        let (due, extended) = {
+            let queue = self.queue.lock();
+            let due = queue.due.iter().skip(index - queue.first).take(MAX_BATCH);
+            (due.cloned().collect::<Vec<_>>(), queue.first)
+        };
+        let snapshot = self.store.snapshot();
+        let entries = snapshot.entries_from(index).take(due.len());
+        let entries = entries.collect::<Result<Vec<_>, _>>().map_err(MeasureError::ReadBack)?;
+        let mut after = shadow.clone();
+        for due in &due {
+            after.begin_from(due.pcr, &*self.bank).map_err(MeasureError::ReadPcr)?;
+            after.extend(due.pcr, &due.values);
         }
-        outcome
+        let state = State {
+            entries: (index + entries.len()) as u64,
+            extended: extended as u64,
+            registers: after.registers(),
+        };
+        let written = journal.commit(entries.iter(), &state);
+        let spans = written.map_err(|source| MeasureError::Journal { index, source })?;
+        *shadow = after;
+        self.store.placed(index, &spans);
+        self.journaled.store(index + entries.len(), Ordering::Release);
+        Ok(())
     }
 
-    fn complete_once(
-        &self,
-        progress: &mut Progress,
-        mut last: Option<Vec<Digest>>,
-    ) -> Result<(), MeasureError> {
-        let snapshot = self.store.snapshot();
-        let begin = self.extended.load(Ordering::Acquire);
-        for (index, entry) in snapshot.entries_from(begin).enumerate().map(|(n, entry)| (begin + n, entry)) {
-            if let Some(journal) = &self.journal
-                && index >= progress.journaled
-            {
-                journal.append(entry).map_err(|source| MeasureError::Journal { index, source })?;
-                progress.journaled = index + 1;
-            }
-            let values = match last.take_if(|_| index + 1 == snapshot.len()) {
-                Some(values) => values,
-                None => self.extend_values(entry)?,
-            };
-            let extended = self.bank.extend(entry.pcr(), &values);
+    /// The third step.
+    fn extend_up_to(&self, count: usize) -> Result<(), MeasureError> {
+        if self.extended.load(Ordering::Acquire) >= count {
+            return Ok(());
+        }
+        let mut turn = self.extending.lock();
+        while self.extended.load(Ordering::Acquire) < count {
+            let index = self.extended.load(Ordering::Acquire);
+            let Some(due) = self.queue.lock().due.front().map(Arc::clone) else { break };
+            let extended = self.bank.extend(due.pcr, &due.values);
             extended.map_err(|source| MeasureError::Extend { index, source })?;
+            let mut queue = self.queue.lock();
+            queue.due.pop_front();
+            queue.first = index + 1;
+            drop(queue);
             self.extended.store(index + 1, Ordering::Release);
+            // Who waits for this entry need not wait for the rest.
+            MutexGuard::bump(&mut turn);
         }
         Ok(())
     }
 
     /// What an entry extends each bank with.
-    fn extend_values(&self, entry: &Entry) -> Result<Vec<Digest>, MeasureError> {
+    pub(crate) fn extend_values(&self, entry: &Entry) -> Result<Vec<Digest>, MeasureError> {
         let values = self.banks.iter().map(|algo| entry.extend_value(*algo));
         values.collect::<Result<_, _>>().map_err(MeasureError::Digest)
     }
@@ -239,80 +354,6 @@ impl List {
     /// # Errors
     /// As [`List::add`].
     pub fn catch_up(&self) -> Result<(), MeasureError> {
-        self.complete(&mut self.order.lock(), None)
-    }
-
-    /// The default template of the list.
-    #[must_use]
-    pub fn template(&self) -> &Template {
-        &self.template
-    }
-
-    /// The default PCR of the list.
-    #[must_use]
-    pub fn pcr(&self) -> PcrIndex {
-        self.pcr
-    }
-
-    /// The default algorithm of the list.
-    #[must_use]
-    pub fn default_algo(&self) -> HashAlgo {
-        self.default_algo
-    }
-
-    /// The algorithms with a list of their own; SHA-1, the unsuffixed one's, is the first.
-    #[must_use]
-    pub fn algos(&self) -> &[HashAlgo] {
-        &self.list_algos
-    }
-
-    /// The bank that is extended.
-    #[must_use]
-    pub fn bank(&self) -> &Arc<dyn PcrBank> {
-        &self.bank
-    }
-
-    /// Entries in the list, `boot_aggregate` and violations included.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.store.snapshot().len()
-    }
-
-    /// Violations in the list.
-    #[must_use]
-    pub fn violations(&self) -> u64 {
-        self.violations.load(Ordering::Relaxed)
-    }
-
-    /// Entries in the list that are not in the PCR, because a step failed.
-    #[must_use]
-    pub fn due(&self) -> usize {
-        let extended = self.extended.load(Ordering::Acquire);
-        self.count().saturating_sub(extended)
-    }
-
-    /// The list as it is now.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        self.store.snapshot()
-    }
-
-    /// The list and the registers of one moment: no entry is on its way meanwhile.
-    ///
-    /// # Errors
-    /// [`MeasureError::ReadPcr`].
-    pub fn checkpoint(&self) -> Result<Checkpoint, MeasureError> {
-        let progress = self.order.lock();
-        let snapshot = self.store.snapshot();
-        let mut pcrs = Vec::new();
-        for algo in &self.banks {
-            for pcr in (0..64).filter(|pcr| progress.pcrs & (1 << pcr) != 0).filter_map(PcrIndex::new) {
-                let value = self.bank.read(pcr, *algo).map_err(MeasureError::ReadPcr)?;
-                pcrs.extend(value.map(|value| (pcr, value)));
-            }
-        }
-        let extended = self.extended.load(Ordering::Acquire);
-        drop(progress);
-        Ok(Checkpoint { snapshot, extended, pcrs })
+        self.reach(self.count())
     }
 }

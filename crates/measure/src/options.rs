@@ -3,18 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ima::{Digest, Entry, HashAlgo, PcrIndex, Template};
+use ima::{Digest, HashAlgo, PcrIndex, Template};
 
-use crate::{JournalError, PcrBank, Snapshot};
-
-/// Where entries are made durable before the PCR knows them.
-pub trait Journal: Send + Sync {
-    /// Writes the entry so that it survives a crash of this process and of the machine.
-    ///
-    /// # Errors
-    /// [`JournalError`], and then the entry is not in the journal; it will be offered again.
-    fn append(&self, entry: &Entry) -> Result<(), JournalError>;
-}
+use crate::journal::Journal;
+use crate::{PcrBank, Snapshot};
 
 /// How a [`List`](crate::List) begins.
 pub struct ListOptions {
@@ -28,8 +20,11 @@ pub struct ListOptions {
     pub bank: Arc<dyn PcrBank>,
     /// The algorithms that have lists of their own (`..._runtime_measurements_sha256`), beside SHA-1.
     pub list_algos: Vec<HashAlgo>,
-    /// Where entries are written before they are extended, if anywhere.
-    pub journal: Option<Arc<dyn Journal>>,
+    /// Where entries are written before they are extended, if anywhere. A list in it goes on.
+    pub journal: Option<Journal>,
+    /// Bytes of memory that entries may take; the oldest are then read back from the journal. Without a journal all
+    /// stay in memory.
+    pub memory: Option<usize>,
 }
 
 impl ListOptions {
@@ -43,6 +38,7 @@ impl ListOptions {
             list_algos: bank.algos(),
             bank,
             journal: None,
+            memory: None,
         }
     }
 }
@@ -54,7 +50,8 @@ impl fmt::Debug for ListOptions {
             .field("template", &self.template)
             .field("pcr", &self.pcr)
             .field("list_algos", &self.list_algos)
-            .field("journal", &self.journal.is_some())
+            .field("journal", &self.journal)
+            .field("memory", &self.memory)
             .finish_non_exhaustive()
     }
 }

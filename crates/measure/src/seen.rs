@@ -1,7 +1,8 @@
 //! Which entries the list already has: the kernel's hash table, by template digest and PCR.
 //!
-//! A table of positions, 12 bytes an entry: the digest itself is computed again from the entry found, since
-//! a list of a million would otherwise keep a million digests for this alone. Positions are found by a
+//! A table of positions, 12 bytes an entry and what the table keeps free (25 in all, measured with a million): the
+//! digest itself is computed again from the entry found, since a list of a million would otherwise keep a million
+//! digests for this alone. It is what an entry costs that has been let go to the journal. Positions are found by a
 //! keyed hash, so that a container cannot choose file contents that collide.
 
 use std::collections::HashMap;
@@ -17,9 +18,9 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The position of an entry. `is` tells whether the entry at a position is the one looked for.
-    pub(crate) fn find(&self, digest: &Digest, pcr: PcrIndex, is: impl Fn(usize) -> bool) -> Option<usize> {
-        self.taken(self.place(digest, pcr)).map(|(_, position)| position).find(|position| is(*position))
+    /// Positions among which the entry is, if the list has it: nearly always one or none.
+    pub(crate) fn candidates(&self, digest: &Digest, pcr: PcrIndex) -> Vec<usize> {
+        self.taken(self.place(digest, pcr)).map(|(_, position)| position).collect()
     }
 
     /// Notes a new entry at `position`. One beyond 2^32 is not noted: such an entry would be added again,
@@ -51,16 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_whose_hashes_collide_are_told_apart() {
+    fn entries_whose_hashes_collide_are_all_candidates() {
         let mut seen = Seen::default();
         let digest = Digest::ones(HashAlgo::Sha1);
         for position in 0..3 {
             seen.insert(&digest, PcrIndex::DEFAULT, position);
         }
-        for position in 0..3 {
-            assert_eq!(seen.find(&digest, PcrIndex::DEFAULT, |at| at == position), Some(position));
-        }
-        assert_eq!(seen.find(&digest, PcrIndex::DEFAULT, |at| at == 3), None);
-        assert_eq!(seen.find(&digest, PcrIndex::new(11).unwrap(), |_| true), None);
+        assert_eq!(seen.candidates(&digest, PcrIndex::DEFAULT), [0, 1, 2]);
+        assert_eq!(seen.candidates(&digest, PcrIndex::new(11).unwrap()), [0; 0]);
     }
 }

@@ -53,6 +53,18 @@ impl PcrBank for SoftBank {
         let banks = self.banks.lock();
         Ok(banks.iter().find(|bank| bank.algo() == algo).map(|bank| bank.value(pcr)))
     }
+
+    fn restore(&self, registers: &[(PcrIndex, Digest)]) -> Result<(), BankError> {
+        let mut banks = self.banks.lock();
+        let mut restored = banks.clone();
+        for (pcr, value) in registers {
+            let bank = restored.iter_mut().find(|bank| bank.algo() == value.algo());
+            let bank = bank.ok_or(BankError::WrongDigests)?;
+            bank.set(*pcr, *value).map_err(|_| BankError::WrongDigests)?;
+        }
+        *banks = restored;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

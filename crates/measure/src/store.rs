@@ -5,16 +5,28 @@
 //! form is kept. Entries never move or change; a snapshot is two counters and one shared pointer, and
 //! neither taking nor reading it makes a writer wait for longer than copying those.
 //!
-//! One lock, `published`, held for a pointer's copy or for one entry's arrival; no other is taken under it.
+//! Where there is a journal, memory can be limited: the entries of the oldest full chunks are let go once the PCR has
+//! them, and whoever wants them reads them back from the journal, whole chunks at a time. The chunks themselves stay, so
+//! a snapshot stays valid; a reader keeps the entries of the chunk it is at.
+//!
+//! One lock, `published`, held for a pointer's copy or for one entry's arrival; under it only a chunk's own, which
+//! is held for a pointer's copy. `letting_go` comes before both.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ima::{Entry, HashAlgo, UnavailableAlgo};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+
+use crate::JournalError;
+use crate::journal::{Journal, Span};
 
 /// Entries per chunk. A read inspects at most so many entries before its first; the table of chunks is
 /// copied whenever one is full, which for a million entries is 4,000 pointers every 256 entries.
 const CHUNK: usize = 256;
+
+/// What the allocator adds to an entry's data.
+const ALLOCATION: usize = 16;
 
 /// The two written forms of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +35,24 @@ pub enum Form {
     Ascii,
     /// `binary_runtime_measurements`
     Binary,
+}
+
+/// Why part of a list cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Its template digests cannot be computed.
+    #[error("cannot compute a template digest")]
+    Algo(#[from] UnavailableAlgo),
+    /// An entry is no longer in memory and cannot be read from the journal.
+    #[error("cannot read entry {position} back")]
+    Journal {
+        /// The entry's number, counted from 0.
+        position: usize,
+        /// What the journal says.
+        #[source]
+        source: Arc<JournalError>,
+    },
 }
 
 /// Entries, and the bytes they take in each form without their template digests, whose size depends on the
@@ -71,28 +101,86 @@ struct Slot {
 }
 
 impl Slot {
+    /// A slot for an entry, or the entry back if no list can have it (4 GiB in ASCII).
+    fn of(entry: Entry) -> Result<Self, Entry> {
+        let extent = Extent::of(&entry);
+        match (u32::try_from(extent.ascii), u32::try_from(extent.binary)) {
+            (Ok(ascii), Ok(binary)) => Ok(Self { entry, ascii, binary }),
+            _ => Err(entry),
+        }
+    }
+
     fn extent(&self) -> Extent {
         Extent { entries: 1, ascii: u64::from(self.ascii), binary: u64::from(self.binary) }
     }
+
+    /// Memory that its entry takes beside the slot itself.
+    fn memory(&self) -> usize {
+        self.entry.data_len() + ALLOCATION
+    }
 }
+
+/// The entries of one chunk.
+type Slots = [OnceLock<Slot>];
 
 #[derive(Debug)]
 struct Chunk {
     /// All that comes before this chunk.
     before: Extent,
-    slots: Box<[OnceLock<Slot>]>,
+    /// The entries, until they are let go.
+    slots: RwLock<Option<Arc<Slots>>>,
+    /// Where the journal has them, once it has the first and the last.
+    from: OnceLock<u64>,
+    to: OnceLock<u64>,
+    /// Memory that the entries take.
+    memory: AtomicUsize,
 }
+
+/// Memory of a chunk's empty slots.
+const SLOTS: usize = CHUNK * size_of::<OnceLock<Slot>>();
 
 impl Chunk {
     fn new(before: Extent) -> Self {
-        Self { before, slots: (0..CHUNK).map(|_| OnceLock::new()).collect() }
+        let slots: Arc<Slots> = (0..CHUNK).map(|_| OnceLock::new()).collect();
+        Self {
+            before,
+            slots: RwLock::new(Some(slots)),
+            from: OnceLock::new(),
+            to: OnceLock::new(),
+            memory: AtomicUsize::new(SLOTS),
+        }
+    }
+
+    /// The entries, from memory or from the journal.
+    fn slots(&self, number: usize, journal: Option<&Arc<Journal>>) -> Result<Arc<Slots>, ReadError> {
+        if let Some(slots) = self.slots.read().as_ref() {
+            return Ok(Arc::clone(slots));
+        }
+        let unread = |source| ReadError::Journal { position: number * CHUNK, source: Arc::new(source) };
+        let (Some(journal), Some(from), Some(to)) = (journal, self.from.get(), self.to.get()) else {
+            return Err(unread(JournalError::Format));
+        };
+        let entries = journal.read(Span { from: *from, to: *to }).map_err(unread)?;
+        if entries.len() != CHUNK {
+            return Err(unread(JournalError::Format));
+        }
+        let slot = |entry| {
+            let slot = Slot::of(entry).map_err(|_| unread(JournalError::Format))?;
+            Ok(OnceLock::from(slot))
+        };
+        entries.into_iter().map(slot).collect()
     }
 }
 
 /// The entries; see the module's text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Store {
     published: Mutex<Snapshot>,
+    /// Memory that entries may take before the oldest are let go.
+    limit: usize,
+    resident: AtomicUsize,
+    /// The first chunk whose entries are still in memory.
+    letting_go: Mutex<usize>,
 }
 
 /// The list as it was at one moment. Cheap to take, and valid as long as it is held.
@@ -100,26 +188,50 @@ pub(crate) struct Store {
 pub struct Snapshot {
     chunks: Arc<Vec<Arc<Chunk>>>,
     extent: Extent,
+    journal: Option<Arc<Journal>>,
+}
+
+/// A filled slot, and what keeps it.
+struct Filled {
+    slots: Arc<Slots>,
+    index: usize,
+}
+
+impl Filled {
+    fn slot(&self) -> Option<&Slot> {
+        self.slots.get(self.index)?.get()
+    }
 }
 
 impl Store {
+    /// A store that may hold entries of so many bytes once `journal` has them; all of them without a limit.
+    pub(crate) fn new(journal: Option<Arc<Journal>>, limit: Option<usize>) -> Self {
+        let limit = if journal.is_some() { limit.unwrap_or(usize::MAX) } else { usize::MAX };
+        let published = Mutex::new(Snapshot { journal, ..Snapshot::default() });
+        Self { published, limit, resident: AtomicUsize::new(0), letting_go: Mutex::new(0) }
+    }
+
     /// Appends an entry and gives its position, or gives the entry back if it is too large for any list
     /// (4 GiB in ASCII).
     pub(crate) fn push(&self, entry: Entry) -> Result<usize, Entry> {
-        let extent = Extent::of(&entry);
-        let (Ok(ascii), Ok(binary)) = (u32::try_from(extent.ascii), u32::try_from(extent.binary)) else {
-            return Err(entry);
-        };
+        let slot = Slot::of(entry)?;
+        let (extent, mut memory) = (slot.extent(), slot.memory());
         let mut published = self.published.lock();
         let position = published.len();
         if position.is_multiple_of(CHUNK) {
             let before = published.extent;
             Arc::make_mut(&mut published.chunks).push(Arc::new(Chunk::new(before)));
+            self.resident.fetch_add(SLOTS, Ordering::Relaxed);
         }
-        let slot = published.chunks.last().and_then(|chunk| chunk.slots.get(position % CHUNK));
-        if let Some(slot) = slot {
-            // Only this function fills slots, each position once, under the lock.
-            drop(slot.set(Slot { entry, ascii, binary }));
+        if let Some(chunk) = published.chunks.last() {
+            if let Some(slots) = chunk.slots.read().as_ref().and_then(|slots| slots.get(position % CHUNK)) {
+                // Only this function fills slots, each position once, under the lock.
+                drop(slots.set(slot));
+            } else {
+                memory = 0;
+            }
+            chunk.memory.fetch_add(memory, Ordering::Relaxed);
+            self.resident.fetch_add(memory, Ordering::Relaxed);
         }
         published.extent = published.extent.plus(extent);
         Ok(position)
@@ -127,6 +239,43 @@ impl Store {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.published.lock().clone()
+    }
+
+    /// Notes where the journal has the entries from `first` on.
+    pub(crate) fn placed(&self, first: usize, spans: &[Span]) {
+        let snapshot = self.snapshot();
+        for (position, span) in (first..).zip(spans) {
+            let Some(chunk) = snapshot.chunks.get(position / CHUNK) else { return };
+            match position % CHUNK {
+                // Each position is written once.
+                0 => drop(chunk.from.set(span.from)),
+                last if last == CHUNK - 1 => drop(chunk.to.set(span.to)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets the oldest entries go, if memory asks for it; of those from `done` on, none.
+    pub(crate) fn let_go(&self, done: usize) {
+        if self.resident.load(Ordering::Relaxed) <= self.limit {
+            return;
+        }
+        // Who finds it taken leaves it to the one who has it.
+        let Some(mut oldest) = self.letting_go.try_lock() else { return };
+        let snapshot = self.snapshot();
+        while self.resident.load(Ordering::Relaxed) > self.limit && (*oldest + 1) * CHUNK <= done {
+            let Some(chunk) = snapshot.chunks.get(*oldest).filter(|chunk| chunk.to.get().is_some()) else {
+                return;
+            };
+            drop(chunk.slots.write().take());
+            self.resident.fetch_sub(chunk.memory.load(Ordering::Relaxed), Ordering::Relaxed);
+            *oldest += 1;
+        }
+    }
+
+    /// Bytes of memory that entries take.
+    pub(crate) fn resident(&self) -> usize {
+        self.resident.load(Ordering::Relaxed)
     }
 }
 
@@ -143,22 +292,18 @@ impl Snapshot {
         self.extent.entries == 0
     }
 
-    /// The entry at this position, counted from 0.
-    #[must_use]
-    pub fn entry(&self, position: usize) -> Option<&Entry> {
-        self.slot(position).map(|slot| &slot.entry)
+    /// The entry at this position, counted from 0; `None` behind the end. A copy, as all entries given out here.
+    ///
+    /// # Errors
+    /// [`ReadError::Journal`].
+    pub fn entry(&self, position: usize) -> Result<Option<Entry>, ReadError> {
+        self.entries_from(position).next().transpose()
     }
 
     /// The entries in order, from `position` on.
-    pub fn entries_from(&self, position: usize) -> impl Iterator<Item = &Entry> {
-        (position..self.len()).map_while(|at| self.entry(at))
-    }
-
-    fn slot(&self, position: usize) -> Option<&Slot> {
-        if position >= self.len() {
-            return None;
-        }
-        self.chunks.get(position / CHUNK)?.slots.get(position % CHUNK)?.get()
+    pub fn entries_from(&self, position: usize) -> impl Iterator<Item = Result<Entry, ReadError>> + '_ {
+        let mut walk = Walk { snapshot: self, position, held: None };
+        std::iter::from_fn(move || walk.next(|slot| slot.entry.clone()).transpose())
     }
 
     /// The size in bytes of the list in this form, with template digests of `algo` (SHA-1 in the unsuffixed
@@ -171,23 +316,19 @@ impl Snapshot {
     /// At most `max` bytes of that list from `offset` on; fewer only at its end.
     ///
     /// # Errors
-    /// [`UnavailableAlgo`] where the algorithm cannot be computed.
-    pub fn read_at(
-        &self,
-        form: Form,
-        algo: HashAlgo,
-        offset: u64,
-        max: usize,
-    ) -> Result<Vec<u8>, UnavailableAlgo> {
-        let (first, mut skip) = self.locate(form, algo, offset);
+    /// [`ReadError`].
+    pub fn read_at(&self, form: Form, algo: HashAlgo, offset: u64, max: usize) -> Result<Vec<u8>, ReadError> {
+        let mut walk = Walk { snapshot: self, position: 0, held: None };
+        let mut skip = walk.seek(form, algo, offset)?;
         let mut out = Vec::new();
-        for entry in self.entries_from(first) {
-            if out.len().saturating_sub(skip) >= max {
-                break;
-            }
-            match form {
-                Form::Ascii => entry.write_ascii(&mut out, algo)?,
-                Form::Binary => entry.write_binary(&mut out, algo)?,
+        while out.len().saturating_sub(skip) < max {
+            let written = walk.next(|slot| match form {
+                Form::Ascii => slot.entry.write_ascii(&mut out, algo),
+                Form::Binary => slot.entry.write_binary(&mut out, algo),
+            });
+            match written? {
+                Some(written) => written?,
+                None => break,
             }
         }
         skip = skip.min(out.len());
@@ -195,20 +336,57 @@ impl Snapshot {
         out.truncate(max);
         Ok(out)
     }
+}
 
-    /// The position of the entry that `offset` falls into, and how far into it.
-    fn locate(&self, form: Form, algo: HashAlgo, offset: u64) -> (usize, usize) {
-        let number = self.chunks.partition_point(|chunk| chunk.before.bytes(form, algo) <= offset);
+/// Going through a snapshot, with the entries of the chunk at hand.
+struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    position: usize,
+    held: Option<(usize, Arc<Slots>)>,
+}
+
+impl Walk<'_> {
+    /// Looks at the next entry; `None` at the end.
+    fn next<T>(&mut self, look: impl FnOnce(&Slot) -> T) -> Result<Option<T>, ReadError> {
+        let found = self.look()?;
+        self.position += 1;
+        Ok(found.as_ref().and_then(Filled::slot).map(look))
+    }
+
+    /// The entry at the position.
+    fn look(&mut self) -> Result<Option<Filled>, ReadError> {
+        let (number, index) = (self.position / CHUNK, self.position % CHUNK);
+        if self.position >= self.snapshot.len() {
+            return Ok(None);
+        }
+        let Some(chunk) = self.snapshot.chunks.get(number) else { return Ok(None) };
+        let slots = match &self.held {
+            Some((held, slots)) if *held == number => Arc::clone(slots),
+            Some(_) | None => {
+                let slots = chunk.slots(number, self.snapshot.journal.as_ref())?;
+                self.held = Some((number, Arc::clone(&slots)));
+                slots
+            }
+        };
+        Ok(Some(Filled { slots, index }).filter(|filled| filled.slot().is_some()))
+    }
+
+    /// Goes to the entry that `offset` falls into; gives how far into it.
+    fn seek(&mut self, form: Form, algo: HashAlgo, offset: u64) -> Result<usize, ReadError> {
+        let chunks = &self.snapshot.chunks;
+        let number = chunks.partition_point(|chunk| chunk.before.bytes(form, algo) <= offset);
         let number = number.saturating_sub(1);
-        let mut at = self.chunks.get(number).map_or(0, |chunk| chunk.before.bytes(form, algo));
-        let mut position = number * CHUNK;
-        while let Some(slot) = self.slot(position) {
+        let mut at = chunks.get(number).map_or(0, |chunk| chunk.before.bytes(form, algo));
+        self.position = number * CHUNK;
+        while let Some(filled) = self.look()?
+            && let Some(slot) = filled.slot()
+        {
             let next = at + slot.extent().bytes(form, algo);
             if next > offset {
                 break;
             }
-            (at, position) = (next, position + 1);
+            (at, self.position) = (next, self.position + 1);
         }
-        (position, usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX))
+        Ok(usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX))
     }
 }

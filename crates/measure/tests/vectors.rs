@@ -113,5 +113,5 @@ fn a_violation_is_never_a_duplicate_and_another_register_never_the_same() {
 fn the_first_entry_of_template_ima_holds_a_sha1_digest() {
     let template = Template::named("ima").unwrap();
     let list = List::new(ListOptions::new(template, Arc::new(NoBank))).unwrap();
-    assert_eq!(list.snapshot().entry(0).unwrap().digest(), Some(Digest::zero(HashAlgo::Sha1)));
+    assert_eq!(list.snapshot().entry(0).unwrap().unwrap().digest(), Some(Digest::zero(HashAlgo::Sha1)));
 }

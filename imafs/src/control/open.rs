@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use measure::ReadError;
 use monitor::Monitor;
 
 use crate::fs::{Caller, Errno, Written};
@@ -71,7 +72,7 @@ impl Open {
         match (&self.content, self.file) {
             (Content::Bytes(bytes), _) => Ok(part(bytes, offset, size)),
             (Content::List(list), File::List(form, algo)) => {
-                list.read_at(form, algo, offset, size).map_err(|_| Errno::OPNOTSUPP)
+                list.read_at(form, algo, offset, size).map_err(|error| unreadable(&error))
             }
             (Content::Audit, _) => Ok(self.follow(monitor.options().audit.ring(), offset, size)),
             (Content::List(_), _) => Err(Errno::IO),
@@ -159,6 +160,17 @@ impl Open {
         let mut text = vec![b'\n'];
         text.extend(ring.read_at(oldest, size.saturating_sub(1)));
         text
+    }
+}
+
+/// What a reader of the list is told when a part of it cannot be read.
+fn unreadable(error: &ReadError) -> Errno {
+    match error {
+        ReadError::Algo(_) => Errno::OPNOTSUPP,
+        _ => {
+            tracing::error!("cannot show the measurement list: {}", crate::failure::chain(error));
+            Errno::IO
+        }
     }
 }
 

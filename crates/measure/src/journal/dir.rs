@@ -1,0 +1,335 @@
+//! The directory a journal is in: closed to others, held by one process, and what becomes of the journal found there.
+//!
+//! A journal appears whole: it is made under another name and renamed. An archived one keeps its bytes.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::format::{End, EndReason, Header, Identity, JournalId};
+use super::scan::{self, Closing, ScanError, Summary};
+use super::{CURRENT, Journal, JournalError, MARK, Medium};
+use crate::BankError;
+use crate::bank::PcrBank;
+use crate::proof::{Proof, ProofError};
+
+/// A journal being made.
+const DRAFT: &str = "journal.new";
+
+/// What was made of the journal in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was none.
+    New,
+    /// The list in it goes on.
+    Continued,
+    /// It was archived under this name, and a new one begun.
+    Archived(PathBuf),
+}
+
+/// A journal's directory, held by this process.
+#[derive(Debug)]
+pub struct Held {
+    /// The directory.
+    pub path: PathBuf,
+    /// What was made of what was there.
+    pub outcome: Outcome,
+    /// The lock, which lasts as long as the descriptor.
+    _lock: File,
+}
+
+/// Why there is no journal in a directory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A call on the directory or a file in it failed.
+    #[error("cannot {action} {}", path.display())]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Others may enter the directory.
+    #[error("{} is open to others (owner {owner}, mode {mode:04o})", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Another process writes there.
+    #[error("{} is in use by another process", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The journal cannot be read or is damaged.
+    #[error("cannot use {}", path.display())]
+    Scan {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ScanError,
+    },
+    /// The journal is another mount's.
+    #[error("the journal in {} is that of the mount {found}, not {wanted}", path.display())]
+    OtherMount {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asks.
+        wanted: String,
+    },
+    /// The list in it was made with other options.
+    #[error("the list in {} was made with {found}, not {wanted}", path.display())]
+    OtherOptions {
+        /// The directory.
+        path: PathBuf,
+        /// What it was made with.
+        found: String,
+        /// What is asked for.
+        wanted: String,
+    },
+    /// The bank does not tell its epoch.
+    #[error("cannot ask the TPM when its registers were reset")]
+    Epoch(#[source] BankError),
+    /// The header or the last record of an old journal cannot be written.
+    #[error("cannot write in {}", path.display())]
+    Write {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: JournalError,
+    },
+    /// The entries do not give the registers recorded with them.
+    #[error("cannot use {}", path.display())]
+    Proof {
+        /// The journal.
+        path: PathBuf,
+        /// What does not agree.
+        #[source]
+        source: ProofError,
+    },
+}
+
+/// Gives an error of the system its file.
+fn system(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::System { action, path, source }
+}
+
+impl Journal {
+    /// The journal of a mount in a directory of its own: continued, or begun. See `docs/journal.md`.
+    ///
+    /// # Errors
+    /// [`OpenError`]. A journal that is there is unchanged then.
+    pub fn open(directory: &Path, identity: &Identity, bank: &dyn PcrBank) -> Result<Self, OpenError> {
+        let directory = &private(directory)?;
+        let lock = lock(directory)?;
+        let draft = directory.join(DRAFT);
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(system("remove", &draft)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let epoch = bank.epoch().map_err(OpenError::Epoch)?;
+        let (journal, outcome) = match found(directory, identity, epoch.as_deref())? {
+            Found::Nothing => (begin(directory, identity, epoch)?, Outcome::New),
+            Found::Continued(journal) => (*journal, Outcome::Continued),
+            Found::Archived(name) => (begin(directory, identity, epoch)?, Outcome::Archived(name)),
+        };
+        Ok(Self { held: Some(Held { path: directory.clone(), outcome, _lock: lock }), ..journal })
+    }
+}
+
+/// Makes the directory, or sees that nobody else may enter it.
+fn private(directory: &Path) -> Result<PathBuf, OpenError> {
+    let made = DirBuilder::new().mode(0o700).create(directory);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(system("make", directory)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let path = fs::canonicalize(directory).map_err(system("find", directory))?;
+    let metadata = fs::metadata(&path).map_err(system("look at", directory))?;
+    if !metadata.is_dir() {
+        return Err(system("use", directory)(io::ErrorKind::NotADirectory.into()));
+    }
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if owner != rustix::process::geteuid().as_raw() || mode & 0o077 != 0 {
+        return Err(OpenError::Open { path, owner, mode });
+    }
+    Ok(path)
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let handle = File::open(directory).map_err(system("open", directory))?;
+    match handle.try_lock() {
+        Ok(()) => Ok(handle),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: directory.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(system("lock", directory)(error)),
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc_nofollow());
+    options.open(path)
+}
+
+/// `O_NOFOLLOW`: nothing in the directory is a link of ours.
+fn libc_nofollow() -> i32 {
+    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+/// What the journal in a directory comes to.
+enum Found {
+    Nothing,
+    Continued(Box<Journal>),
+    Archived(PathBuf),
+}
+
+fn found(directory: &Path, identity: &Identity, epoch: Option<&[u8]>) -> Result<Found, OpenError> {
+    let path = directory.join(CURRENT);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(system("look at", &path)(error)),
+        Ok(_) => {}
+    }
+    let unusable = |source| OpenError::Scan { path: path.clone(), source };
+    let file: Arc<dyn Medium> = Arc::new(open(&path).map_err(system("open", &path))?);
+    let mark = mark(directory)?;
+    let summary = scan::check(&*file, Some(&*mark)).map_err(unusable)?;
+    let header = &summary.header;
+    if header.identity.ns_id != identity.ns_id {
+        let (found, wanted) = (header.identity.ns_id.clone(), identity.ns_id.clone());
+        return Err(OpenError::OtherMount { path: directory.to_owned(), found, wanted });
+    }
+    let was_reset = header.epoch.is_some() && header.epoch.as_deref() != epoch;
+    match (summary.closing, was_reset) {
+        (Closing::End(_), true) => archive(directory).map(Found::Archived),
+        (Closing::End(_), false) if header.epoch.is_none() => archive(directory).map(Found::Archived),
+        (Closing::Nothing | Closing::State, true) => {
+            end_by_reset(directory, &path, file, mark, &summary)?;
+            archive(directory).map(Found::Archived)
+        }
+        (Closing::Nothing | Closing::State | Closing::End(_), false) => {
+            same_options(directory, &header.identity, identity)?;
+            if header.epoch.is_none() && epoch.is_some() {
+                let (found, wanted) = ("registers of the process".to_owned(), "a device's".to_owned());
+                return Err(OpenError::OtherOptions { path: directory.to_owned(), found, wanted });
+            }
+            let journal = repaired(file, mark, summary).map_err(system("repair", &path))?;
+            Ok(Found::Continued(Box::new(journal)))
+        }
+    }
+}
+
+fn mark(directory: &Path) -> Result<Box<dyn Medium>, OpenError> {
+    let path = directory.join(MARK);
+    Ok(Box::new(open(&path).map_err(system("open", &path))?))
+}
+
+fn repaired(file: Arc<dyn Medium>, mark: Box<dyn Medium>, found: Summary) -> io::Result<Journal> {
+    super::repair(&*file, &found)?;
+    Journal::behind(file, Some(mark), found)
+}
+
+/// Writes the end record of a list whose registers are gone.
+fn end_by_reset(
+    directory: &Path,
+    path: &Path,
+    file: Arc<dyn Medium>,
+    mark: Box<dyn Medium>,
+    summary: &Summary,
+) -> Result<(), OpenError> {
+    let disagree = |source| OpenError::Proof { path: path.to_owned(), source };
+    let unwritten = |source| OpenError::Write { path: directory.to_owned(), source };
+    let journal = repaired(file, mark, summary.clone()).map_err(system("repair", path))?;
+    let mut proof = Proof::new(&summary.header.identity.banks).map_err(disagree)?;
+    let scan = |source| OpenError::Scan { path: path.to_owned(), source };
+    for placed in journal.found().map_err(scan)? {
+        proof.take(&placed.map_err(scan)?.record).map_err(disagree)?;
+    }
+    let end = End {
+        reason: EndReason::Reset,
+        time: now(),
+        entries: summary.entries,
+        list_digest: journal.list_digest().map_err(unwritten)?,
+        registers: proof.registers(),
+    };
+    journal.end(&end).map_err(unwritten)
+}
+
+/// Gives the current journal the next name of an archived one.
+fn archive(directory: &Path) -> Result<PathBuf, OpenError> {
+    let numbers = fs::read_dir(directory).map_err(system("list", directory))?.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        name.to_str()?.strip_prefix("journal.")?.parse::<u32>().ok()
+    });
+    let next = numbers.max().unwrap_or(0).saturating_add(1);
+    let name = directory.join(format!("{CURRENT}.{next:06}"));
+    let current = directory.join(CURRENT);
+    fs::rename(&current, &name).and_then(|()| sync(directory)).map_err(system("archive", &current))?;
+    Ok(name)
+}
+
+fn begin(directory: &Path, identity: &Identity, epoch: Option<Vec<u8>>) -> Result<Journal, OpenError> {
+    let unwritten = |source| OpenError::Write { path: directory.to_owned(), source };
+    let id = random().map_err(system("read", Path::new("/dev/urandom")))?;
+    let header = Header { id, created: now(), identity: identity.clone(), epoch };
+    let draft = directory.join(DRAFT);
+    let file: Arc<dyn Medium> = Arc::new(open(&draft).map_err(system("make", &draft))?);
+    let journal = Journal::begin(file, Some(mark(directory)?), &header).map_err(unwritten)?;
+    let current = directory.join(CURRENT);
+    fs::rename(&draft, &current).and_then(|()| sync(directory)).map_err(system("make", &current))?;
+    Ok(journal)
+}
+
+fn same_options(directory: &Path, found: &Identity, wanted: &Identity) -> Result<(), OpenError> {
+    let banks = |identity: &Identity| {
+        let names: Vec<&str> = identity.banks.iter().map(|algo| algo.name()).collect();
+        if names.is_empty() { "no bank".to_owned() } else { format!("bank {}", names.join(",")) }
+    };
+    let said = |identity: &Identity| {
+        [
+            format!("hash {}", identity.default_algo),
+            format!("template {}", identity.template),
+            format!("PCR {}", identity.pcr),
+            banks(identity),
+        ]
+    };
+    let differs = said(found).into_iter().zip(said(wanted)).find(|(found, wanted)| found != wanted);
+    match differs {
+        None => Ok(()),
+        Some((found, wanted)) => Err(OpenError::OtherOptions { path: directory.to_owned(), found, wanted }),
+    }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn random() -> io::Result<JournalId> {
+    let mut id = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut id)?;
+    Ok(id)
+}
