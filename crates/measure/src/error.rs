@@ -41,6 +41,9 @@ pub enum MeasureError {
     /// A register could not be read.
     #[error("cannot read the PCRs")]
     ReadPcr(#[source] BankError),
+    /// The entry does not fit the journal's format; nothing was added.
+    #[error("the entry does not fit the journal")]
+    Unfit,
     /// Too many entries wait for the journal or the PCR; nothing was added.
     #[error("{0} entries wait for the journal or the PCR already")]
     Behind(usize),

@@ -27,7 +27,7 @@ use ima::template::FileAttrs;
 use ima::{Digest, Entry, Event, HashAlgo, Hasher, PcrIndex, Template};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::journal::{Journal, JournalError, State};
+use crate::journal::{self, Journal, JournalError, State};
 use crate::options::{Added, ListOptions};
 use crate::proof::Shadow;
 use crate::seen::Seen;
@@ -138,8 +138,8 @@ impl List {
             abandoned: AtomicUsize::new(0),
             violations: AtomicU64::new(0),
         };
-        if let Some(journal) = &list.journal {
-            list.resume(journal)?;
+        if let Some(found) = &list.journal {
+            list.resume(found)?;
         }
         if list.count() == 0 {
             list.begin()?;
@@ -224,6 +224,9 @@ impl List {
         }
         if due >= MAX_DUE {
             return Err(MeasureError::Behind(due));
+        }
+        if self.journal.is_some() && !journal::fits(&entry) {
+            return Err(MeasureError::Unfit);
         }
         let (pcr, violation) = (entry.pcr(), entry.is_violation());
         let position = self.store.push(entry).map_err(|_| MeasureError::TooLarge)?;

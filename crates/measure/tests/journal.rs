@@ -390,6 +390,28 @@ fn an_entry_that_cannot_be_read_back_denies() {
 }
 
 #[test]
+fn an_entry_that_a_journal_cannot_hold_stands_in_nobodys_way() {
+    let (memory, bank) = (Memory::default(), Bank::own(&ALGOS));
+    let list = list_on(fresh(&memory, &*bank), &bank).unwrap();
+    let named = |template: &str, algo: HashAlgo, content: usize| {
+        let digest = ima::hash(algo, &content.to_le_bytes()).unwrap();
+        let signature = [&[3][..], &vec![7; content]].concat();
+        let event = ima::Event { label: Some(&signature), ..ima::Event::file(digest, b"/f", FILE) };
+        ima::Template::named(template).unwrap().entry(PcrIndex::DEFAULT, &event).unwrap()
+    };
+    // The template without lengths writes 16 bytes where a reader takes 20; and a signature of 16 MiB.
+    let unfit = [named("ima", HashAlgo::Md5, 1), named("ima-sig", HashAlgo::Sha256, 16 << 20)];
+    for entry in unfit {
+        assert!(matches!(list.add(entry), Err(MeasureError::Unfit)));
+    }
+    list.add(named("ima", HashAlgo::Sha1, 1)).unwrap();
+    list.add(named("ima-sig", HashAlgo::Sha256, 60_000)).unwrap();
+    assert_eq!((list.count(), list.due()), (3, 0));
+    let (_, journal) = resume(&memory.bytes(), None).unwrap();
+    assert_eq!(entries(&list_on(journal, &Bank::own(&ALGOS)).unwrap()), entries(&list));
+}
+
+#[test]
 fn many_writers_share_waits_for_the_disk_and_agree_with_it() {
     let (memory, bank) = (Memory::default(), Bank::own(&ALGOS));
     let list = list_on(fresh(&memory, &*bank), &bank).unwrap();

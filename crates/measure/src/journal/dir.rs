@@ -7,7 +7,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::format::{End, EndReason, Header, Identity, JournalId};
 use super::scan::{self, Closing, ScanError, Summary};
@@ -15,6 +15,9 @@ use super::{CURRENT, Journal, JournalError, MARK, Medium};
 use crate::BankError;
 use crate::bank::PcrBank;
 use crate::proof::{Proof, ProofError};
+
+/// How long a process that is ending may hold the directory.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A journal being made.
 const DRAFT: &str = "journal.new";
@@ -176,12 +179,19 @@ fn private(directory: &Path) -> Result<PathBuf, OpenError> {
     Ok(path)
 }
 
+/// Takes the lock. A process whose first thread has ended looks gone while its others still end.
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let handle = File::open(directory).map_err(system("open", directory))?;
-    match handle.try_lock() {
-        Ok(()) => Ok(handle),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: directory.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(system("lock", directory)(error)),
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match handle.try_lock() {
+            Ok(()) => return Ok(handle),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: directory.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(system("lock", directory)(error)),
+        }
     }
 }
 

@@ -250,6 +250,13 @@ impl Journal {
     }
 }
 
+/// Whether a journal can hold an entry. One that it cannot hold would stand in the way of all after it.
+pub(crate) fn fits(entry: &Entry) -> bool {
+    // Beside the data a record has numbers, a digest and the template's name.
+    let short = entry.data_len() + 1024 <= format::MAX_PAYLOAD;
+    short && (!entry.template().is_legacy_ima() || put_entry(&mut Vec::new(), entry).is_some())
+}
+
 /// Makes sure that the disk has what was found, and nothing behind it.
 fn repair(file: &dyn Medium, found: &Summary) -> io::Result<()> {
     let (from, to) = found.last_batch;
