@@ -8,7 +8,7 @@ DENY_VERSION := 0.20.2
 SEED ?= 1..5
 OPS ?= 100
 
-.PHONY: help build test test-engines demo soak oracle fuzz check deps keylime fmt fmt-check clippy doc deny clean
+.PHONY: help build test test-engines demo soak crash oracle fuzz check deps keylime fmt fmt-check clippy doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
@@ -16,6 +16,7 @@ help:
 	@echo "make test    formatting, lints, documentation, dependencies, and every test"
 	@echo "make test-engines  containers of podman, Docker and containerd on checked root filesystems; installs those"
 	@echo "make soak    20 minutes of mixed load on one mount (IMAFS_SOAK_SECONDS)"
+	@echo "make crash   500 times kill -9 on a mount with a journal (IMAFS_CRASH_INSTANTS, IMAFS_CRASH_SEED)"
 	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
 	@echo "make fuzz    fuzzes each parser of foreign bytes for 10 minutes (FUZZ_SECONDS)"
 	@echo "make fmt     formats the sources"
@@ -40,6 +41,9 @@ demo: build
 
 soak: build
 	target/debug/imafs-soak
+
+crash: build
+	IMAFS_CRASH_INSTANTS=$${IMAFS_CRASH_INSTANTS:-500} $(CARGO) test -p integration --test crash -- --nocapture
 
 oracle: build
 	@scripts/install-deps.sh oracle

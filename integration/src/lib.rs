@@ -13,6 +13,7 @@ pub mod door;
 pub mod engine;
 pub mod fixture;
 pub mod golden;
+pub mod journal;
 pub mod keylime;
 pub mod keys;
 pub mod loader;
