@@ -87,6 +87,9 @@ mod tests {
                 "imafs-policy.1",
                 "imafs-policy-check.1",
                 "imafs-policy-explain.1",
+                "imafs-journal.1",
+                "imafs-journal-show.1",
+                "imafs-journal-verify.1",
                 "imafs-profile.1",
                 "imafs-profile-check.1",
                 "imafs-profile-schema.1"

@@ -6,6 +6,7 @@
 
 mod explain;
 mod generate;
+mod journal;
 mod mode;
 mod mount;
 mod option_list;
@@ -45,6 +46,7 @@ enum Verb {
     Status(status::StatusArgs),
     Mode(mode::ModeArgs),
     Policy(policy::PolicyArgs),
+    Journal(journal::JournalArgs),
     Profile(profile::ProfileArgs),
     #[command(hide = true)]
     Man(generate::ManArgs),
@@ -68,6 +70,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Mode(args) => mode::run(&args),
         Verb::Policy(args) => policy::run(args),
+        Verb::Journal(args) => journal::run(args),
         Verb::Profile(args) => profile::run(args),
         Verb::Man(args) => generate::man(&args),
         Verb::Completions(args) => generate::completions(&args),

@@ -28,6 +28,8 @@ Examples:
       deny executables and libraries that are not signed
   imafs mount --lower /srv/app:/srv/debian --upper /srv/web/upper --work /srv/web/work /mnt/web
       serve an overlay that nothing else can reach
+  imafs mount --journal /var/lib/imafs/web /srv/web/rootfs /mnt/web
+      keep the measurement list on disk; after a crash it goes on
   imafs mount --profile web.yaml
       take source, target and all else from a file
   mount -t fuse.imafs -o policy=exec,key=/etc/imafs/keys /srv/web/rootfs /mnt/web

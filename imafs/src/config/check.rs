@@ -135,6 +135,13 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
             "drop --read-only to label files",
         );
     }
+    if options.list_memory.is_some() && options.journal.is_none() {
+        problems.add(
+            "list-memory",
+            "older entries are read back from a journal, and there is none",
+            "add --journal DIR, or drop --list-memory to keep the list in memory",
+        );
+    }
     let prefix = options.path_prefix.as_deref();
     if prefix.is_some_and(|prefix| !prefix.as_os_str().is_empty() && !prefix.is_absolute()) {
         problems.add("path-prefix", "paths are recorded from the root, so it begins with '/'", "write /NAME");

@@ -78,6 +78,10 @@ pub struct MountConfig {
     pub banks: Vec<HashAlgo>,
     /// Where the PCRs are.
     pub tpm: BankKind,
+    /// Where the list is kept on disk.
+    pub journal: Option<PathBuf>,
+    /// Bytes of memory for the list's entries; with a journal alone.
+    pub list_memory: Option<usize>,
     /// Audit sinks; `None` when none was named.
     pub audit: Option<Vec<AuditTarget>>,
     /// Shape of audit records.
@@ -189,6 +193,9 @@ fn complete(
         pcr: options.pcr.map_or(PcrIndex::DEFAULT, |pcr| pcr.0),
         banks: banks(&options.bank),
         tpm: options.tpm.unwrap_or_default(),
+        list_memory: options.list_memory.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+        hash_threads: threads(options.hash_threads, options.journal.is_some()),
+        journal: options.journal,
         audit: Some(options.audit).filter(|sinks| !sinks.is_empty()),
         audit_format: options.audit_format.unwrap_or_default(),
         integrity_audit: options.integrity_audit.unwrap_or_default(),
@@ -201,7 +208,6 @@ fn complete(
         policy_rules: options.policy_rules.map_or(POLICY_RULES, |rules| rules as usize),
         passthrough: options.passthrough.unwrap_or_default(),
         page_cache_limit: options.page_cache_limit.map_or(PAGE_CACHE_LIMIT, |size| size.0),
-        hash_threads: options.hash_threads.map_or_else(default_threads, usize::from),
         violations: options.violations.unwrap_or_default(),
         ns_id,
         path_prefix: options.path_prefix.unwrap_or_default(),
@@ -221,9 +227,12 @@ fn banks(named: &[HashName]) -> Vec<HashAlgo> {
     banks
 }
 
-/// One thread waits for the disk while another hashes, hence two on a single CPU.
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, NonZeroUsize::get).max(2)
+/// One thread waits for the disk while another hashes, hence two on a single CPU. With a journal each new entry waits
+/// for the disk: entries that wait together share the wait, so the more threads the better, and waiting costs nothing.
+fn threads(named: Option<u16>, journal: bool) -> usize {
+    let least = if journal { 16 } else { 2 };
+    let default = || std::thread::available_parallelism().map_or(least, NonZeroUsize::get).max(least);
+    named.map_or_else(default, usize::from)
 }
 
 /// A stable name from the target: its last component, for people, and eight digits of a hash, to tell namesakes apart.
@@ -240,6 +249,7 @@ fn default_ns_id(target: &Path) -> Option<NsId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ByteSize;
 
     fn plain() -> Options {
         Options { source: Some("/src".into()), target: Some("/mnt/web".into()), ..Options::default() }
@@ -314,6 +324,7 @@ mod tests {
             ),
             (Options { read_only: Some(true), appraise: Some(AppraiseMode::Fix), ..plain() }, &["appraise"]),
             (Options { path_prefix: Some("img".into()), ..plain() }, &["path-prefix"]),
+            (Options { list_memory: Some(ByteSize(1 << 20)), ..plain() }, &["list-memory"]),
             (
                 Options { target: None, hash_threads: Some(999), policy: Some("x".into()), ..plain() },
                 &["target", "policy", "hash-threads"],
@@ -323,6 +334,17 @@ mod tests {
             assert_eq!(problems(options.clone()), keys, "{options:?}");
         }
         assert_eq!(problems(plain()), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_journal_has_threads_that_wait_for_the_disk_and_may_limit_memory() {
+        let journal = || Options { journal: Some("/j".into()), ..plain() };
+        let config = MountConfig::resolve(journal(), false).unwrap();
+        assert!(config.hash_threads >= 16);
+        assert_eq!((config.journal, config.list_memory), (Some("/j".into()), None));
+        let limited = Options { list_memory: Some(ByteSize(1 << 20)), hash_threads: Some(3), ..journal() };
+        let config = MountConfig::resolve(limited, false).unwrap();
+        assert_eq!((config.hash_threads, config.list_memory), (3, Some(1 << 20)));
     }
 
     #[test]

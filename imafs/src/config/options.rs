@@ -98,6 +98,16 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tpm: Option<BankKind>,
 
+    /// Directory where the measurement list is kept on disk, so that it goes on after a crash
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal: Option<PathBuf>,
+
+    /// Memory for the entries of the list; older ones are read back from the journal [default: all in memory]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list_memory: Option<ByteSize>,
+
     /// Where audit records go: file:PATH, stdout, journal or kernel (repeatable) [default: journal, where there is one]
     #[arg(long, value_name = "SINK")]
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
@@ -159,7 +169,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page_cache_limit: Option<ByteSize>,
 
-    /// Threads that hash and verify [default: number of CPUs, at least 2]
+    /// Threads that hash and verify [default: number of CPUs, at least 2, with a journal 16]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
@@ -223,6 +233,8 @@ impl Options {
             pcr: self.pcr.or(under.pcr),
             bank: list_over(self.bank, under.bank),
             tpm: self.tpm.or(under.tpm),
+            journal: self.journal.or(under.journal),
+            list_memory: self.list_memory.or(under.list_memory),
             audit: list_over(self.audit, under.audit),
             audit_format: self.audit_format.or(under.audit_format),
             integrity_audit: self.integrity_audit.or(under.integrity_audit),
@@ -250,9 +262,15 @@ impl Options {
     #[must_use]
     pub fn relative_to(mut self, base: &Path) -> Self {
         let place = |path: &mut PathBuf| *path = base.join(&*path);
-        for single in [&mut self.source, &mut self.target, &mut self.upper, &mut self.work, &mut self.log] {
-            single.iter_mut().for_each(place);
-        }
+        let singles = [
+            &mut self.source,
+            &mut self.target,
+            &mut self.upper,
+            &mut self.work,
+            &mut self.journal,
+            &mut self.log,
+        ];
+        singles.into_iter().flatten().for_each(place);
         self.lower.iter_mut().chain(&mut self.key).chain(&mut self.blacklist).for_each(place);
         for audit in &mut self.audit {
             if let AuditTarget::File(path) = audit {

@@ -1,6 +1,6 @@
 //! The process that serves one mount, from its start to its clean end.
 //!
-//! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `serve` mounts and
+//! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `journal` keeps the list, `serve` mounts and
 //! waits. Around them: `background` (a child that outlives the command), `run_dir` (which mounts are running),
 //! `socket` (asking a running one), `status` (its facts), `holders` and `mounts` (reading `/proc`).
 //!
@@ -10,6 +10,7 @@
 mod background;
 mod backing;
 pub mod holders;
+mod journal;
 pub mod mounts;
 mod notify;
 mod parts;

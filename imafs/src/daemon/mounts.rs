@@ -12,12 +12,16 @@ pub struct Mount {
     pub id: u64,
     /// `major:minor` of the superblock.
     pub device: String,
+    /// What of its filesystem is mounted: a path from the filesystem's root.
+    pub root: PathBuf,
     /// Where it is mounted.
     pub point: PathBuf,
     /// Filesystem type with subtype, such as `ext4` or `fuse.imafs`.
     pub kind: String,
     /// What is mounted, such as `/dev/vda1`.
     pub source: OsString,
+    /// Options of the superblock, such as an overlay's layers.
+    pub options: OsString,
 }
 
 /// All mounts, in the order they were made over each other.
@@ -42,11 +46,14 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
     let device = String::from_utf8_lossy(words.nth(1)?).into_owned();
-    let point = PathBuf::from(unescape(words.nth(1)?));
+    let root = PathBuf::from(unescape(words.next()?));
+    let point = PathBuf::from(unescape(words.next()?));
     // Optional fields end at a lone dash.
     words.find(|word| *word == b"-")?;
     let kind = String::from_utf8_lossy(words.next()?).into_owned();
-    Some(Mount { id, device, point, kind, source: unescape(words.next()?) })
+    let source = unescape(words.next()?);
+    let options = unescape(words.next().unwrap_or_default());
+    Some(Mount { id, device, root, point, kind, source, options })
 }
 
 /// Undoes the octal escapes of blanks and backslashes.
@@ -105,7 +112,11 @@ mod tests {
         let mounts = parse(text);
         assert_eq!(mounts.len(), 3);
         assert_eq!((mounts[0].id, mounts[0].device.as_str(), mounts[0].kind.as_str()), (36, "98:0", "ext3"));
-        assert_eq!(mounts[0].point, PathBuf::from("/mnt2"));
+        assert_eq!(
+            (mounts[0].root.as_path(), mounts[0].point.as_path()),
+            (Path::new("/mnt1"), Path::new("/mnt2"))
+        );
+        assert_eq!(mounts[0].options, "rw,errors=continue");
         assert_eq!(mounts[1].point, PathBuf::from("/a b\\c"));
         assert_eq!((mounts[1].kind.as_str(), mounts[1].source.to_str()), ("fuse.imafs", Some("/src\tx")));
         assert_eq!(mounts[2].source, "tmpfs");

@@ -18,6 +18,7 @@ use crate::config::{
 };
 use crate::failure::{Failure, chain};
 
+use super::journal;
 use super::system::plain;
 
 /// The ring's name, as in a kernel without `CONFIG_IMA_KEYRINGS_PERMIT_SIGNED_BY_BUILTIN_OR_SECONDARY`.
@@ -68,7 +69,7 @@ impl Parts {
             ring: Arc::new(Keyring::with_blacklist(CONTAINER_RING, Arc::clone(ring.blacklist()))),
         });
         let audit = audit(config, notice)?;
-        let list = list(config)?;
+        let list = list(config, notice)?;
         Ok(Self {
             policy: Arc::new(policy),
             ring: Arc::new(ring),
@@ -302,7 +303,7 @@ fn open_sink(target: &AuditTarget, format: audit::Format) -> Result<Box<dyn Sink
     })
 }
 
-fn list(config: &MountConfig) -> Result<List, Failure> {
+fn list(config: &MountConfig, notice: &mut dyn FnMut(String)) -> Result<List, Failure> {
     let failed = |error: &dyn std::error::Error| Failure::cannot("start the measurement list", chain(error));
     let bank: Arc<dyn PcrBank> = match config.tpm {
         BankKind::Soft => Arc::new(SoftBank::new(&config.banks).map_err(|error| failed(&error))?),
@@ -312,9 +313,16 @@ fn list(config: &MountConfig) -> Result<List, Failure> {
         default_algo: config.hash,
         pcr: config.pcr,
         list_algos: config.banks.clone(),
+        journal: journal::open(config, &*bank)?,
+        memory: config.list_memory,
         ..ListOptions::new(config.template.clone(), bank)
     };
-    List::new(options).map_err(|error| failed(&error))
+    let list = List::new(options).map_err(|error| match &config.journal {
+        Some(directory) => journal::not_continued(directory, &error),
+        None => failed(&error),
+    })?;
+    journal::tell(&list, notice);
+    Ok(list)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::config::{MountConfig, Source};
 use crate::failure::Failure;
 
+use super::journal;
 use super::mounts;
 use super::run_dir::{RegisterError, RunDir};
 use super::system::plain;
@@ -29,6 +30,9 @@ pub(super) fn check(config: &mut MountConfig, run_dir: &RunDir) -> Result<(), Fa
     config.target =
         fs::canonicalize(&config.target).map_err(|error| cannot(&config.target, plain(&error)))?;
     not_mounted(&config.target, run_dir)?;
+    if let Some(directory) = &config.journal {
+        journal::out_of_reach(directory, config)?;
+    }
     device(&config.target)?;
     claim(config, run_dir)
 }

@@ -76,6 +76,14 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     let ended = service.wait(&inbox, &parts);
     // Unanswered requests learn that nobody will.
     drop(inbox);
+    if ended.is_ok()
+        && let Err(error) = parts.list.end()
+    {
+        tracing::error!(
+            "the journal gets no end record, the next mount goes on with its list: {}",
+            chain(&error)
+        );
+    }
     service.conversations.finish();
     notify::send("STOPPING=1");
     if !parts.audit.shutdown(LAST_RECORDS) {

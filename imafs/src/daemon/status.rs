@@ -61,7 +61,7 @@ impl StatusSource {
         if matches!(self.config.policy, PolicyChoice::File(_)) {
             facts.insert("policy".to_owned(), Value::String("custom".to_owned()));
         }
-        for of_the_host in ["pid", "source", "target", "audit-sinks"] {
+        for of_the_host in ["pid", "source", "target", "audit-sinks", "journal"] {
             facts.remove(of_the_host);
         }
         Value::Object(facts)
@@ -109,16 +109,31 @@ impl StatusSource {
     fn records(&self) -> Map<String, Value> {
         let list = &self.monitor.options().list;
         let sinks: Vec<Value> = self.monitor.options().audit.sinks().into_iter().map(sink).collect();
-        object(json!({
+        let mut facts = object(json!({
             "template": list.template().name(),
             "pcr": list.pcr().value(),
             "pcrs": self.pcrs(),
             "measurements": list.count(),
+            "measurements-due": list.due(),
             "violations": list.violations(),
+            "list-memory": list.resident(),
             "audit-records": records(&self.monitor.options().audit),
             "audit-dropped": self.monitor.options().audit.dropped(),
             "audit-sinks": sinks,
-        }))
+        }));
+        facts.extend(list.journal().map(|journal| ("journal".to_owned(), self.journal(journal))));
+        facts
+    }
+
+    fn journal(&self, journal: &measure::Journal) -> Value {
+        let facts = journal.facts();
+        json!({
+            "directory": self.config.journal.as_ref().map(|directory| directory.to_string_lossy()),
+            "bytes": facts.bytes,
+            "entries-written": facts.entries,
+            "batches-written": facts.batches,
+            "bytes-cut-at-start": journal.repaired(),
+        })
     }
 
     /// The values of the default PCR, by bank.
