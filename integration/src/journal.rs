@@ -59,7 +59,7 @@ impl Journal {
             journal.list.append(&mut list);
             journal.entries += std::mem::take(&mut entries);
             journal.ended = kind == b'Z';
-            journal.list_digest = payload.get(17..49).filter(|_| journal.ended).unwrap_or_default().to_vec();
+            journal.list_digest = payload.get(16..48).filter(|_| journal.ended).unwrap_or_default().to_vec();
             journal.end = at;
             batch += 1;
         }

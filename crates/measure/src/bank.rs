@@ -29,18 +29,14 @@ pub trait PcrBank: Send + Sync {
         false
     }
 
-    /// What names the time since the registers were last reset, where they are a device's and outlive this process: a
-    /// TPM's counts of resets and restarts. `None` where they are the process's own; then [`PcrBank::restore`] sets
-    /// them when a list goes on.
-    ///
-    /// # Errors
-    /// [`BankError::Device`] when the device does not tell.
-    fn epoch(&self) -> Result<Option<Vec<u8>>, BankError> {
-        Ok(None)
+    /// Whether the registers are a device's and outlive this process. If not, [`PcrBank::restore`] sets them when a list
+    /// goes on.
+    fn outlives_process(&self) -> bool {
+        false
     }
 
     /// Sets registers, each in one bank, to what a journal proves they held. Asked for before the first extend, and
-    /// only where there is no [`PcrBank::epoch`].
+    /// only where they do not outlive the process.
     ///
     /// # Errors
     /// [`BankError::NotRestorable`] where registers cannot be set, and then none was.

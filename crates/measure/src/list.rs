@@ -12,7 +12,8 @@
 //! An entry whose journal or PCR step fails stays in the list, as in the kernel; unlike the kernel's it is not
 //! forgotten: later calls first complete the steps that are due, oldest first, and fail while they cannot. So the
 //! list always replays to the PCR once the bank works again, and no file is served on the strength of an
-//! entry that is in the list alone, also not as a duplicate of it. How many may wait is bounded.
+//! entry that is in the list alone, also not as a duplicate of it. A bank that was restarted is extended with the whole
+//! list again, before anything new. How many entries may wait is bounded.
 //!
 //! Lock order: `order`, `journaling`, `extending`, `queue`; under `order` also `seen`, then the store's own. Journal and
 //! bank are waited for under their own lock alone; a duplicate of a completed entry takes none of the three. Only
@@ -32,11 +33,14 @@ use crate::options::{Added, ListOptions};
 use crate::proof::Shadow;
 use crate::seen::Seen;
 use crate::store::Store;
-use crate::{MeasureError, PcrBank, boot};
+use crate::{BankError, MeasureError, PcrBank, boot};
 
 /// Entries that may wait for the journal or the PCR. Under load as many wait as threads measure; more pile up only while
 /// one of the two fails, and then a container that goes on opening files must not fill our memory.
 const MAX_DUE: usize = 1 << 16;
+
+/// How many restarts of its bank one call sits out; a later call goes on where it left off.
+const MAX_RESTARTS: u32 = 3;
 
 /// Entries written at once: what one batch holds in memory.
 const MAX_BATCH: usize = 1024;
@@ -75,7 +79,7 @@ pub(crate) struct Arrivals {
     pub(crate) ended: bool,
 }
 
-/// Entries that are not in the PCR yet, oldest first.
+/// Entries that have not been in the PCR yet, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     /// The position of the first.
@@ -218,7 +222,7 @@ impl List {
         digest: &Digest,
         values: Vec<Digest>,
     ) -> Result<usize, MeasureError> {
-        let due = self.due();
+        let due = self.queue.lock().due.len();
         if arrivals.ended {
             return Err(MeasureError::Journal { index: self.count(), source: JournalError::Ended });
         }
@@ -267,10 +271,10 @@ impl List {
     /// Writes the entries that are not in the journal, up to a batch full.
     fn write_batch(&self, journal: &Journal, shadow: &mut Shadow) -> Result<(), MeasureError> {
         let index = self.journaled.load(Ordering::Acquire);
-        let (due, extended) = {
+        let due = {
             let queue = self.queue.lock();
             let due = queue.due.iter().skip(index - queue.first).take(MAX_BATCH);
-            (due.cloned().collect::<Vec<_>>(), queue.first)
+            due.cloned().collect::<Vec<_>>()
         };
         let snapshot = self.store.snapshot();
         let entries = snapshot.entries_from(index).take(due.len());
@@ -280,11 +284,7 @@ impl List {
             after.begin_from(due.pcr, &*self.bank).map_err(MeasureError::ReadPcr)?;
             after.extend(due.pcr, &due.values);
         }
-        let state = State {
-            entries: (index + entries.len()) as u64,
-            extended: extended as u64,
-            registers: after.registers(),
-        };
+        let state = State { entries: (index + entries.len()) as u64, registers: after.registers() };
         let written = journal.commit(entries.iter(), &state);
         let spans = written.map_err(|source| MeasureError::Journal { index, source })?;
         *shadow = after;
@@ -299,20 +299,56 @@ impl List {
             return Ok(());
         }
         let mut turn = self.extending.lock();
+        let mut restarts = 0;
         while self.extended.load(Ordering::Acquire) < count {
             let index = self.extended.load(Ordering::Acquire);
-            let Some(due) = self.queue.lock().due.front().map(Arc::clone) else { break };
-            let extended = self.bank.extend(due.pcr, &due.values);
-            extended.map_err(|source| MeasureError::Extend { index, source })?;
+            let Some(due) = self.due_at(index)? else { break };
+            match self.bank.extend(due.pcr, &due.values) {
+                Ok(()) => {}
+                // It has lost everything, and gets everything again.
+                Err(BankError::Reset) if restarts < MAX_RESTARTS => {
+                    restarts += 1;
+                    self.begin_again();
+                    continue;
+                }
+                Err(source) => {
+                    if matches!(source, BankError::Reset) {
+                        self.begin_again();
+                    }
+                    return Err(MeasureError::Extend { index, source });
+                }
+            }
             let mut queue = self.queue.lock();
-            queue.due.pop_front();
-            queue.first = index + 1;
+            if queue.first == index {
+                queue.due.pop_front();
+                queue.first = index + 1;
+            }
             drop(queue);
             self.extended.store(index + 1, Ordering::Release);
             // Who waits for this entry need not wait for the rest.
             MutexGuard::bump(&mut turn);
         }
         Ok(())
+    }
+
+    /// Nothing is in the PCR any more, also not what was complete.
+    fn begin_again(&self) {
+        let complete = self.extended.swap(0, Ordering::AcqRel);
+        self.abandoned.fetch_max(complete, Ordering::AcqRel);
+    }
+
+    /// What is left to do for the entry at this position: from the queue, or anew from the list for one that had left it.
+    fn due_at(&self, index: usize) -> Result<Option<Arc<Due>>, MeasureError> {
+        {
+            let queue = self.queue.lock();
+            if let Some(waiting) = index.checked_sub(queue.first) {
+                return Ok(queue.due.get(waiting).map(Arc::clone));
+            }
+        }
+        let entry = self.store.snapshot().entry(index).map_err(MeasureError::ReadBack)?;
+        let due =
+            entry.map(|entry| Ok(Arc::new(Due { pcr: entry.pcr(), values: self.extend_values(&entry)? })));
+        due.transpose()
     }
 
     /// What an entry extends each bank with.

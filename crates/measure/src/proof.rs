@@ -3,7 +3,8 @@
 //! A shadow replays entries in software beside the real registers. While a list grows, its values are what the
 //! journal records; when a journal is read, they are what it must have recorded.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::fmt;
 
 use ima::{Digest, Entry, HashAlgo, PcrIndex, Pcrs, UnavailableAlgo};
 
@@ -49,23 +50,17 @@ impl Shadow {
         Ok(())
     }
 
-    /// Extends a register in every bank; gives what it held.
-    pub(crate) fn extend(&mut self, pcr: PcrIndex, digests: &[Digest]) -> Vec<Digest> {
-        let banks = self.banks.iter_mut().zip(digests);
-        let held = banks.map(|(bank, digest)| {
-            let held = bank.value(pcr);
+    /// Extends a register in every bank.
+    pub(crate) fn extend(&mut self, pcr: PcrIndex, digests: &[Digest]) {
+        for (bank, digest) in self.banks.iter_mut().zip(digests) {
             // As above: one digest for each bank, of its algorithm.
             let _same_algo = bank.extend(pcr, digest);
-            held
-        });
-        held.collect()
+        }
     }
 
-    /// Takes an extend back.
-    fn undo(&mut self, pcr: PcrIndex, held: &[Digest]) {
-        for (bank, digest) in self.banks.iter_mut().zip(held) {
-            let _same_algo = bank.set(pcr, *digest);
-        }
+    /// Whether a register has these values, one for each bank.
+    fn has(&self, pcr: PcrIndex, values: &[Digest]) -> bool {
+        self.banks.iter().map(|bank| bank.value(pcr)).eq(values.iter().copied())
     }
 
     /// The registers by number, and within one in the banks' order.
@@ -97,44 +92,81 @@ pub enum ProofError {
     /// The registers cannot be read or set.
     #[error("cannot compare the list with the PCRs")]
     Bank(#[source] BankError),
-    /// The device's registers are at no point of the list where they may be.
-    #[error(
-        "PCR {pcr} of bank {} is {found}, which no entry from {extended} to {entries} of the list gives",
-        found.algo()
-    )]
+    /// The device's registers are at no point of the list.
+    #[error("PCR {pcr} of bank {} is {}, which no part of the list gives", found.algo(), found.to_hex())]
     Device {
-        /// A register that does not agree.
+        /// A register that does not agree with the list's end.
         pcr: PcrIndex,
         /// What it holds.
         found: Digest,
-        /// Entries that were extended for sure.
-        extended: u64,
-        /// Entries of the list.
-        entries: u64,
     },
 }
 
-/// Replays the records of a journal and holds its states against them.
+/// Replays the records of a journal and holds its states against them, and a device's registers, where there is one.
 #[derive(Debug)]
-pub struct Proof {
+pub struct Proof<'a> {
     shadow: Shadow,
     /// Entries whose batch is not closed yet, with what they extend.
     open: Vec<(PcrIndex, Vec<Digest>)>,
-    /// What the registers held before each of the last entries, oldest first.
-    undo: VecDeque<(PcrIndex, Vec<Digest>)>,
     entries: u64,
-    /// Of the last state.
-    extended: u64,
+    device: Option<Device<'a>>,
 }
 
-impl Proof {
+/// A device's registers, compared with every point of the list that is replayed.
+///
+/// Nobody can give a register the value after some entries but by extending those, so wherever in the list a device is
+/// found, what follows there is all that it lacks: entries that were written and not extended when the process was
+/// killed, or, after a reset, all of them.
+struct Device<'a> {
+    bank: &'a dyn PcrBank,
+    /// What the registers hold that the list extends, one value for each bank.
+    held: BTreeMap<PcrIndex, Vec<Digest>>,
+    /// The last point of the list at which they all held it.
+    at: Option<u64>,
+}
+
+impl fmt::Debug for Device<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device").field("held", &self.held).field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl Device<'_> {
+    /// Takes a register into account that the list begins to extend.
+    fn begin(&mut self, shadow: &Shadow, pcr: PcrIndex, bases: &[Digest]) -> Result<(), BankError> {
+        let read = |pcrs: &Pcrs| {
+            let value = self.bank.read(pcr, pcrs.algo())?;
+            Ok(value.unwrap_or_else(|| Digest::zero(pcrs.algo())))
+        };
+        let held = shadow.banks.iter().map(read).collect::<Result<Vec<_>, BankError>>()?;
+        if held != bases {
+            // At every point so far this register had its first value.
+            self.at = None;
+        }
+        self.held.insert(pcr, held);
+        Ok(())
+    }
+
+    fn compare(&mut self, shadow: &Shadow, entries: u64) {
+        if self.held.iter().all(|(pcr, values)| shadow.has(*pcr, values)) {
+            self.at = Some(entries);
+        }
+    }
+}
+
+impl<'a> Proof<'a> {
     /// A replay that begins.
     ///
     /// # Errors
     /// [`ProofError::Algo`].
     pub fn new(banks: &[HashAlgo]) -> Result<Self, ProofError> {
-        let shadow = Shadow::new(banks)?;
-        Ok(Self { shadow, open: Vec::new(), undo: VecDeque::new(), entries: 0, extended: 0 })
+        Ok(Self { shadow: Shadow::new(banks)?, open: Vec::new(), entries: 0, device: None })
+    }
+
+    /// A replay that also looks for the point at which a device's registers are.
+    pub(crate) fn against(banks: &[HashAlgo], bank: &'a dyn PcrBank) -> Result<Self, ProofError> {
+        let device = Device { bank, held: BTreeMap::new(), at: Some(0) };
+        Ok(Self { device: Some(device), ..Self::new(banks)? })
     }
 
     /// Takes the next record.
@@ -147,22 +179,8 @@ impl Proof {
                 self.open.push((entry.pcr(), self.shadow.extend_values(entry)?));
                 Ok(())
             }
-            Record::State(State { entries, extended, registers }) => {
-                self.close(*entries, registers)?;
-                if *extended < self.extended {
-                    return Err(JournalFault::Replay { entries: *entries }.into());
-                }
-                self.extended = *extended;
-                let kept = usize::try_from(self.entries - self.extended).unwrap_or(usize::MAX);
-                self.undo.drain(..self.undo.len().saturating_sub(kept));
-                Ok(())
-            }
-            Record::End(End { entries, registers, .. }) => {
-                self.close(*entries, registers)?;
-                // A list ends with every entry extended, or with its registers gone.
-                self.extended = self.entries;
-                self.undo.clear();
-                Ok(())
+            Record::State(State { entries, registers }) | Record::End(End { entries, registers, .. }) => {
+                self.close(*entries, registers)
             }
         }
     }
@@ -175,18 +193,24 @@ impl Proof {
         }
         for (pcr, bases) in bases {
             let algos = bases.iter().map(Digest::algo);
-            if !self.shadow.knows(pcr) && algos.eq(self.shadow.banks.iter().map(Pcrs::algo)) {
-                self.shadow.begin(pcr, bases);
+            if self.shadow.knows(pcr) || !algos.eq(self.shadow.banks.iter().map(Pcrs::algo)) {
+                continue;
             }
+            if let Some(device) = &mut self.device {
+                device.begin(&self.shadow, pcr, &bases).map_err(ProofError::Bank)?;
+            }
+            self.shadow.begin(pcr, bases);
         }
         for (pcr, values) in std::mem::take(&mut self.open) {
             // Without banks there is nothing to begin with, and nothing to extend.
             if !self.shadow.knows(pcr) && !self.shadow.banks.is_empty() {
                 return Err(fault.into());
             }
-            let held = self.shadow.extend(pcr, &values);
-            self.undo.push_back((pcr, held));
+            self.shadow.extend(pcr, &values);
             self.entries += 1;
+            if let Some(device) = &mut self.device {
+                device.compare(&self.shadow, self.entries);
+            }
         }
         if self.entries != entries || self.shadow.registers() != registers {
             return Err(fault.into());
@@ -211,36 +235,26 @@ impl Proof {
         self.shadow
     }
 
-    /// Finds how many entries a device's registers hold: at least as many as the last state says were extended.
+    /// How many entries the device's registers hold.
     ///
     /// # Errors
-    /// [`ProofError::Device`] where they hold something else, [`ProofError::Bank`] where they cannot be read.
-    pub(crate) fn position_of(&self, bank: &dyn PcrBank) -> Result<u64, ProofError> {
-        let registers = self.shadow.registers();
-        let mut held = Vec::with_capacity(registers.len());
-        for register in &registers {
-            let algo = register.value.algo();
-            let value = bank.read(register.pcr, algo).map_err(ProofError::Bank)?;
-            held.push((register.pcr, value.unwrap_or_else(|| Digest::zero(algo))));
+    /// [`ProofError::Device`] where they are at no point of the list.
+    pub(crate) fn position(&self) -> Result<u64, ProofError> {
+        let Some(device) = &self.device else { return Ok(self.entries) };
+        if let Some(at) = device.at {
+            return Ok(at);
         }
-        let mut shadow = self.shadow.clone();
-        let mut undo = self.undo.iter().rev();
-        let mut entries = self.entries;
-        loop {
-            let now = shadow.registers();
-            let differs = now.iter().zip(&held).find(|(register, (_, value))| register.value != *value);
-            let Some((_, (pcr, found))) = differs else { return Ok(entries) };
-            let Some((last, before)) = undo.next().filter(|_| entries > self.extended) else {
-                let (pcr, found) = (*pcr, *found);
-                return Err(ProofError::Device {
-                    pcr,
-                    found,
-                    extended: self.extended,
-                    entries: self.entries,
-                });
-            };
-            shadow.undo(*last, before);
-            entries -= 1;
+        let registers = self.shadow.registers();
+        let held = |register: &Register| {
+            let values = device.held.get(&register.pcr)?;
+            values.iter().copied().find(|value| value.algo() == register.value.algo())
+        };
+        let differs = registers.iter().find_map(|register| {
+            held(register).filter(|held| *held != register.value).map(|found| (register.pcr, found))
+        });
+        match differs {
+            Some((pcr, found)) => Err(ProofError::Device { pcr, found }),
+            None => Ok(self.entries),
         }
     }
 }
@@ -263,7 +277,7 @@ mod tests {
     }
 
     /// The register after entries 0 to `count`, by the arithmetic of another type.
-    fn state(count: u8, extended: u64) -> State {
+    fn state(count: u8) -> State {
         let mut pcrs = Pcrs::new(HashAlgo::Sha256).unwrap();
         for number in 0..count {
             if let Record::Entry(entry) = entry(number) {
@@ -272,12 +286,12 @@ mod tests {
         }
         let (pcr, base) = (PcrIndex::DEFAULT, Digest::zero(HashAlgo::Sha256));
         let registers = vec![Register { pcr, base, value: pcrs.value(pcr) }];
-        State { entries: u64::from(count), extended, registers }
+        State { entries: u64::from(count), registers }
     }
 
     #[test]
     fn a_state_that_is_not_what_the_replay_gives_is_refused() {
-        let good = state(1, 0);
+        let good = state(1);
         let mut value = good.clone();
         value.registers[0].value = Digest::ones(HashAlgo::Sha256);
         let mut base = good.clone();
@@ -299,28 +313,61 @@ mod tests {
         proof.take(&entry(0)).unwrap();
         proof.take(&Record::State(good)).unwrap();
         proof.take(&entry(1)).unwrap();
-        proof.take(&Record::State(state(2, 1))).unwrap();
-        assert!(proof.take(&Record::State(state(2, 0))).is_err(), "what was extended stays extended");
+        proof.take(&Record::State(state(2))).unwrap();
     }
 
     #[test]
-    fn a_device_is_found_at_each_entry_that_may_be_its_last_and_nowhere_else() {
-        let mut proof = Proof::new(&BANK).unwrap();
-        for number in 0..6 {
-            proof.take(&entry(number)).unwrap();
-            if number == 1 || number == 5 {
-                proof.take(&Record::State(state(number + 1, u64::from(number) / 2))).unwrap();
-            }
-        }
-        for count in 0..=6 {
+    fn a_device_is_found_at_any_point_of_the_list_and_nowhere_else() {
+        let position = |held: Digest, other: Digest| {
             let bank = SoftBank::new(&BANK).unwrap();
-            bank.restore(&[(PcrIndex::DEFAULT, state(count, 0).registers[0].value)]).unwrap();
-            let found = proof.position_of(&bank);
-            match u64::from(count) {
-                // The last state says that two were extended when it was written.
-                ..2 => assert!(matches!(found, Err(ProofError::Device { extended: 2, .. })), "{count}"),
-                count => assert_eq!(found.unwrap(), count),
+            bank.restore(&[(PcrIndex::DEFAULT, held), (PcrIndex::new(11).unwrap(), other)]).unwrap();
+            let mut proof = Proof::against(&BANK, &bank).unwrap();
+            for number in 0..6 {
+                proof.take(&entry(number)).unwrap();
+                if number == 1 || number == 5 {
+                    proof.take(&Record::State(state(number + 1))).unwrap();
+                }
+            }
+            proof.position()
+        };
+        let zero = Digest::zero(HashAlgo::Sha256);
+        for count in 0..=6 {
+            let held = state(count).registers[0].value;
+            // What the list does not extend is none of its business.
+            for other in [zero, Digest::ones(HashAlgo::Sha256)] {
+                assert_eq!(position(held, other).unwrap(), u64::from(count));
             }
         }
+        let found = position(Digest::ones(HashAlgo::Sha256), zero);
+        assert!(matches!(found, Err(ProofError::Device { .. })), "{found:?}");
+    }
+
+    #[test]
+    fn a_register_that_is_extended_later_says_no_to_the_points_before() {
+        let later = PcrIndex::new(11).unwrap();
+        let Record::Entry(first) = entry(0) else { unreachable!() };
+        let digest = ima::hash(HashAlgo::Sha256, b"later").unwrap();
+        let file = FileAttrs { uid: 0, gid: 0, mode: 0o100_644 };
+        let second = first.template().entry(later, &Event::file(digest, b"/g", file)).unwrap();
+        let mut pcrs = Pcrs::new(HashAlgo::Sha256).unwrap();
+        pcrs.replay([&first, &second]);
+        let zero = Digest::zero(HashAlgo::Sha256);
+        let register = |pcr| Register { pcr, base: zero, value: pcrs.value(pcr) };
+        let registers = vec![register(PcrIndex::DEFAULT), register(later)];
+        let position = |held: &[(PcrIndex, Digest)]| {
+            let bank = SoftBank::new(&BANK).unwrap();
+            bank.restore(held).unwrap();
+            let mut proof = Proof::against(&BANK, &bank).unwrap();
+            proof.take(&entry(0)).unwrap();
+            proof.take(&Record::State(state(1))).unwrap();
+            proof.take(&Record::Entry(second.clone())).unwrap();
+            proof.take(&Record::State(State { entries: 2, registers: registers.clone() })).unwrap();
+            proof.position().ok()
+        };
+        let (one, two) = ((PcrIndex::DEFAULT, pcrs.value(PcrIndex::DEFAULT)), (later, pcrs.value(later)));
+        assert_eq!(position(&[one, two]), Some(2));
+        assert_eq!(position(&[one]), Some(1));
+        assert_eq!(position(&[]), Some(0));
+        assert_eq!(position(&[two]), None, "the second entry without the first");
     }
 }

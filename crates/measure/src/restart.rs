@@ -1,19 +1,20 @@
 //! Going on with the list of a journal: loading, proving, and extending what was written and not extended.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ima::{Digest, Entry, PcrIndex};
 
+use crate::MeasureError;
 use crate::journal::{Journal, Record};
-use crate::list::{Due, List};
+use crate::list::List;
 use crate::proof::{Proof, ProofError};
-use crate::{BankError, MeasureError};
 
 impl List {
     /// Takes over what the journal has. Called before anything else is added.
     pub(crate) fn resume(&self, journal: &Journal) -> Result<(), MeasureError> {
-        let mut proof = Proof::new(&self.banks).map_err(MeasureError::Proof)?;
+        let device = self.bank.outlives_process();
+        let begun = if device { Proof::against(&self.banks, &*self.bank) } else { Proof::new(&self.banks) };
+        let mut proof = begun.map_err(MeasureError::Proof)?;
         for placed in journal.found().map_err(MeasureError::Scan)? {
             let placed = placed.map_err(MeasureError::Scan)?;
             proof.take(&placed.record).map_err(MeasureError::Proof)?;
@@ -26,18 +27,13 @@ impl List {
         }
         let count = self.count();
         self.journaled.store(count, Ordering::Release);
-        let extended = self.registers(&proof).map_err(MeasureError::Proof)?;
+        let extended = if device { proof.position() } else { self.restore(&proof) };
+        let extended = extended.map_err(MeasureError::Proof)?;
+        let extended = usize::try_from(extended).unwrap_or(usize::MAX).min(count);
         *self.journaling.lock() = proof.into_shadow();
         self.extended.store(extended, Ordering::Release);
-        let snapshot = self.store.snapshot();
-        let mut queue = self.queue.lock();
-        queue.first = extended;
-        for entry in snapshot.entries_from(extended) {
-            let entry = entry.map_err(MeasureError::ReadBack)?;
-            let values = self.extend_values(&entry)?;
-            queue.due.push_back(Arc::new(Due { pcr: entry.pcr(), values }));
-        }
-        drop(queue);
+        // What is not extended yet is read from the list as its turn comes.
+        self.queue.lock().first = count;
         self.reach(count)
     }
 
@@ -55,19 +51,12 @@ impl List {
         Ok(position)
     }
 
-    /// Sets the process's own registers to what the journal proves, or finds where in the list a device's are.
-    fn registers(&self, proof: &Proof) -> Result<usize, ProofError> {
-        let device = self.bank.epoch().map_err(ProofError::Bank)?;
-        let extended = match device {
-            Some(_) => proof.position_of(&*self.bank)?,
-            None => {
-                let registers = proof.registers();
-                let values: Vec<(PcrIndex, Digest)> =
-                    registers.iter().map(|register| (register.pcr, register.value)).collect();
-                self.bank.restore(&values).map_err(ProofError::Bank)?;
-                proof.entries()
-            }
-        };
-        usize::try_from(extended).map_err(|_| ProofError::Bank(BankError::NotRestorable))
+    /// Sets the process's own registers to what the journal proves; gives how many entries they then hold.
+    fn restore(&self, proof: &Proof<'_>) -> Result<u64, ProofError> {
+        let registers = proof.registers();
+        let values: Vec<(PcrIndex, Digest)> =
+            registers.iter().map(|register| (register.pcr, register.value)).collect();
+        self.bank.restore(&values).map_err(ProofError::Bank)?;
+        Ok(proof.entries())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use ima::{HashAlgo, PcrIndex, Template};
 
-use crate::journal::{End, EndReason, Journal};
+use crate::journal::{End, Journal};
 use crate::list::List;
 use crate::options::Checkpoint;
 use crate::store::Snapshot;
@@ -24,7 +24,6 @@ impl List {
         let shadow = self.journaling.lock();
         let failed = |source| MeasureError::Journal { index: count, source };
         let end = End {
-            reason: EndReason::Unmounted,
             time: crate::journal::now(),
             entries: count as u64,
             list_digest: journal.list_digest().map_err(failed)?,

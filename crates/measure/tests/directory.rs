@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use common::{Bank, entries, entry, identity, in_step, list_on};
 use ima::{HashAlgo, PcrIndex};
-use measure::journal::{EndReason, InspectError, OpenError, Outcome, Record, inspect};
+use measure::journal::{InspectError, OpenError, Outcome, Record, inspect};
 use measure::{Journal, List};
 use tempfile::TempDir;
 
@@ -76,7 +76,7 @@ fn a_crash_continues_and_a_clean_end_archives() {
     });
     let inspection = inspection.unwrap();
     assert_eq!((inspection.entries, archived), (9, whole));
-    assert_eq!(inspection.end.unwrap().reason, EndReason::Unmounted);
+    assert_eq!(inspection.end.unwrap().entries, 9);
     new.end().unwrap();
     drop(new);
     let (fourth, _) = list(&directory, &Bank::own(&ALGOS), 1);
@@ -86,23 +86,30 @@ fn a_crash_continues_and_a_clean_end_archives() {
 #[test]
 fn a_device_keeps_its_list_until_its_registers_are_reset() {
     let (_base, directory) = place();
-    let bank = Bank::device(&ALGOS, "boot 1");
+    let bank = Bank::device(&ALGOS);
     let (_, first) = list(&directory, &bank, 3);
     first.end().unwrap();
     drop(first);
-    let bank = bank.again("boot 1");
+    let bank = bank.again();
     let (outcome, second) = list(&directory, &bank, 6);
     assert_eq!((outcome, second.count()), (Outcome::Continued, 7));
     assert!(in_step(&*bank, &second));
     drop(second);
-    // Crashed, and the machine was started again.
-    let bank = Bank::device(&ALGOS, "boot 2");
-    let (outcome, third) = list(&directory, &bank, 1);
-    let Outcome::Archived(archive) = outcome else { panic!("{outcome:?}") };
-    assert_eq!(third.count(), 2);
+    // Crashed, and the device was reset: the list goes on in it from the beginning.
+    let bank = Bank::device(&ALGOS);
+    let (outcome, third) = list(&directory, &bank, 7);
+    assert_eq!((outcome, third.count()), (Outcome::Continued, 8));
     assert!(in_step(&*bank, &third));
+    third.end().unwrap();
+    drop(third);
+    // Ended, and the device was reset: nothing of the list is in it.
+    let bank = Bank::device(&ALGOS);
+    let (outcome, fourth) = list(&directory, &bank, 1);
+    let Outcome::Archived(archive) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(fourth.count(), 2);
+    assert!(in_step(&*bank, &fourth));
     let inspection = inspect(&archive, &mut |_| {}).unwrap();
-    assert_eq!((inspection.entries, inspection.end.unwrap().reason), (7, EndReason::Reset));
+    assert_eq!((inspection.entries, inspection.end.unwrap().entries), (8, 8));
 }
 
 #[test]
@@ -157,7 +164,7 @@ fn a_list_goes_on_for_the_same_mount_and_the_same_options_alone() {
         let refused = Journal::open(&directory, &other, &*bank).unwrap_err();
         assert!(matches!(refused, OpenError::OtherOptions { .. }), "{refused}");
     }
-    let device = Bank::device(&ALGOS, "boot 1");
+    let device = Bank::device(&ALGOS);
     let refused = open(&directory, &device).unwrap_err();
     assert!(matches!(refused, OpenError::OtherOptions { .. }), "{refused}");
     // Nothing of that has changed it.

@@ -222,7 +222,7 @@ fn what_a_failed_sync_dropped_is_written_again() {
 
 #[test]
 fn a_device_gets_what_was_written_and_not_extended() {
-    let bank = Bank::device(&ALGOS, "boot 1");
+    let bank = Bank::device(&ALGOS);
     let memory = Memory::default();
     let list = list_on(fresh(&memory, &*bank), &bank).unwrap();
     list.add(entry(1)).unwrap();
@@ -230,7 +230,7 @@ fn a_device_gets_what_was_written_and_not_extended() {
     for number in 2..5 {
         assert!(matches!(list.add(entry(number)), Err(MeasureError::Extend { index: 2, .. })));
     }
-    let bank = bank.again("boot 1");
+    let bank = bank.again();
     let (_, journal) = resume(&memory.bytes(), None).unwrap();
     let again = list_on(journal, &bank).unwrap();
     assert_eq!((again.count(), again.due()), (5, 0));
@@ -239,7 +239,7 @@ fn a_device_gets_what_was_written_and_not_extended() {
 
 #[test]
 fn a_device_that_holds_something_else_is_refused() {
-    let bank = Bank::device(&ALGOS, "boot 1");
+    let bank = Bank::device(&ALGOS);
     let memory = Memory::default();
     let list = list_on(fresh(&memory, &*bank), &bank).unwrap();
     for number in 1..5 {
@@ -252,26 +252,44 @@ fn a_device_that_holds_something_else_is_refused() {
         assert!(matches!(error, MeasureError::Proof(ProofError::Device { .. })), "{error:?}");
     };
     // Somebody else extended it; and the journal is older than the registers.
-    let other = bank.again("boot 1");
+    let other = bank.again();
     let value = vec![ima::Digest::ones(ALGOS[0]), ima::Digest::ones(ALGOS[1])];
     other.extend(PcrIndex::DEFAULT, &value).unwrap();
     refused(other, &before);
     list.add(entry(9)).unwrap();
-    refused(bank.again("boot 1"), &before);
-    // The registers are older than what the journal says they held for sure.
-    refused(Bank::device(&ALGOS, "boot 1"), &before);
+    refused(bank.again(), &before);
+}
+
+#[test]
+fn a_device_that_was_reset_gets_the_whole_list() {
+    let bank = Bank::device(&ALGOS);
+    let memory = Memory::default();
+    let list = list_on(fresh(&memory, &*bank), &bank).unwrap();
+    for number in 1..700 {
+        list.add(entry(number)).unwrap();
+    }
+    let bank = Bank::device(&ALGOS);
+    let (_, journal) = resume(&memory.bytes(), None).unwrap();
+    let options = ListOptions {
+        journal: Some(journal),
+        memory: Some(0),
+        ..ListOptions::new(common::template(), Arc::<Bank>::clone(&bank))
+    };
+    let again = List::new(options).unwrap();
+    assert_eq!((again.count(), again.due()), (700, 0));
+    assert!(in_step(&*bank, &again));
 }
 
 #[test]
 fn a_register_that_was_not_zero_when_the_list_began_is_no_obstacle() {
-    let bank = Bank::device(&ALGOS, "boot 1");
+    let bank = Bank::device(&ALGOS);
     let value = vec![ima::Digest::ones(ALGOS[0]), ima::Digest::ones(ALGOS[1])];
     bank.extend(PcrIndex::DEFAULT, &value).unwrap();
     let memory = Memory::default();
     let list = list_on(fresh(&memory, &*bank), &bank).unwrap();
     list.add(entry(1)).unwrap();
     let (_, journal) = resume(&memory.bytes(), None).unwrap();
-    assert_eq!(list_on(journal, &bank.again("boot 1")).unwrap().count(), 2);
+    assert_eq!(list_on(journal, &bank.again()).unwrap().count(), 2);
 }
 
 #[test]
@@ -295,8 +313,8 @@ fn a_journal_that_begins_with_what_the_registers_never_held_is_refused() {
     let lying = Arc::new(Lying(bank));
     let options = ListOptions { journal: Some(journal), ..ListOptions::new(common::template(), lying) };
     List::new(options).unwrap().add(entry(1)).unwrap();
-    // Its own base is consistent, so a replay agrees; the register of another process does not begin there.
-    let bank = Bank::device(&ALGOS, "boot 1");
+    // Its own base is consistent, so a replay agrees; the device's register has never been there.
+    let bank = Bank::device(&ALGOS);
     let (_, journal) = resume(&memory.bytes(), None).unwrap();
     let error = list_on(journal, &bank).unwrap_err();
     assert!(matches!(error, MeasureError::Proof(ProofError::Device { .. })), "{error:?}");
@@ -319,12 +337,11 @@ fn an_end_record_holds_what_sha256sum_and_the_registers_say() {
     let bytes = memory.bytes();
     let whole = list.snapshot().read_at(Form::Binary, HashAlgo::Sha1, 0, usize::MAX).unwrap();
     let digest = ima::hash(HashAlgo::Sha256, &whole).unwrap();
-    // By the byte table of docs/journal.md: why, when, entries, digest, registers.
+    // By the byte table of docs/journal.md: when, entries, digest, registers.
     let at = bytes.windows(4).rposition(|window| window == b"IJRZ").unwrap();
     let payload = &bytes[at + 32..];
-    assert_eq!(payload[0], 0);
-    assert_eq!(payload[9..17], 4_u64.to_le_bytes());
-    assert_eq!(&payload[17..49], digest.bytes());
+    assert_eq!(payload[8..16], 4_u64.to_le_bytes());
+    assert_eq!(&payload[16..48], digest.bytes());
     let value = bank.read(PcrIndex::DEFAULT, HashAlgo::Sha256).unwrap().unwrap();
     assert!(payload.ends_with(value.bytes()));
 }

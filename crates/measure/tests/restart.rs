@@ -55,7 +55,8 @@ fn add(list: &List, number: u32) -> Result<Added, MeasureError> {
 
 fn agrees(list: &List) -> bool {
     let mut pcrs = Pcrs::new(HashAlgo::Sha256).unwrap();
-    pcrs.replay(list.snapshot().entries_from(0));
+    let entries: Vec<_> = list.snapshot().entries_from(0).collect::<Result<_, _>>().unwrap();
+    pcrs.replay(&entries);
     list.bank().read(list.pcr(), HashAlgo::Sha256).unwrap() == Some(pcrs.value(list.pcr()))
 }
 

@@ -241,4 +241,8 @@ impl PcrBank for TpmBank {
     fn has_boot_measurements(&self) -> bool {
         true
     }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
 }

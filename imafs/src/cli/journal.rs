@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ima::HashAlgo;
-use measure::journal::{EndReason, InspectError, Inspection, Record, inspect};
+use measure::journal::{InspectError, Inspection, Owner, Record, inspect};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -148,20 +148,19 @@ fn facts(found: &Inspection) -> Vec<(&'static str, Value)> {
         ("template", json!(identity.template.listed_name())),
         ("pcr", json!(identity.pcr.value())),
         ("bank", json!(banks)),
-        ("registers-of", json!(if header.epoch.is_some() { "a device" } else { "the process" })),
+        (
+            "registers-of",
+            json!(match header.owner {
+                Owner::Device => "a device",
+                Owner::Process => "the process",
+            }),
+        ),
         ("measurements", json!(found.entries)),
         ("violations", json!(found.violations)),
         ("batches", json!(found.batches)),
         ("unfinished-bytes", json!(found.unfinished)),
         ("pcrs", json!(registers)),
         ("ended", json!(end.map(|end| date(end.time)))),
-        (
-            "ended-by",
-            json!(end.map(|end| match end.reason {
-                EndReason::Unmounted => "an unmount",
-                EndReason::Reset => "a reset of the registers",
-            })),
-        ),
         ("list-digest", json!(end.map(|end| end.list_digest.to_string()))),
     ]
 }

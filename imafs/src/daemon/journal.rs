@@ -133,9 +133,7 @@ fn refused(directory: &Path, error: &OpenError) -> Failure {
         OpenError::Locked { .. } => {
             failure.advise("give each mount a journal of its own; 'imafs ps' lists the mounts")
         }
-        OpenError::Scan { source: ScanError::Fault(_), .. } | OpenError::Proof { .. } => {
-            damaged(failure, directory)
-        }
+        OpenError::Scan { source: ScanError::Fault(_), .. } => damaged(failure, directory),
         OpenError::OtherMount { .. } => failure.advise("give each mount a journal of its own"),
         OpenError::OtherOptions { .. } => failure
             .advise("mount with the options the list began with; after a clean unmount others can be used"),

@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::format::{End, EndReason, Header, Identity, JournalId};
+use super::format::{End, Header, Identity, JournalId, Owner};
 use super::scan::{self, Closing, ScanError, Summary};
 use super::{CURRENT, Journal, JournalError, MARK, Medium};
 use crate::BankError;
 use crate::bank::PcrBank;
-use crate::proof::{Proof, ProofError};
 
 /// How long a process that is ending may hold the directory.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -104,10 +103,10 @@ pub enum OpenError {
         /// What is asked for.
         wanted: String,
     },
-    /// The bank does not tell its epoch.
-    #[error("cannot ask the TPM when its registers were reset")]
-    Epoch(#[source] BankError),
-    /// The header or the last record of an old journal cannot be written.
+    /// The registers cannot be read.
+    #[error("cannot read the PCRs")]
+    Registers(#[source] BankError),
+    /// The header cannot be written.
     #[error("cannot write in {}", path.display())]
     Write {
         /// The directory.
@@ -115,15 +114,6 @@ pub enum OpenError {
         /// Why.
         #[source]
         source: JournalError,
-    },
-    /// The entries do not give the registers recorded with them.
-    #[error("cannot use {}", path.display())]
-    Proof {
-        /// The journal.
-        path: PathBuf,
-        /// What does not agree.
-        #[source]
-        source: ProofError,
     },
 }
 
@@ -148,11 +138,11 @@ impl Journal {
             }
             Ok(()) | Err(_) => {}
         }
-        let epoch = bank.epoch().map_err(OpenError::Epoch)?;
-        let (journal, outcome) = match found(directory, identity, epoch.as_deref())? {
-            Found::Nothing => (begin(directory, identity, epoch)?, Outcome::New),
+        let owner = if bank.outlives_process() { Owner::Device } else { Owner::Process };
+        let (journal, outcome) = match found(directory, identity, owner, bank)? {
+            Found::Nothing => (begin(directory, identity, owner)?, Outcome::New),
             Found::Continued(journal) => (*journal, Outcome::Continued),
-            Found::Archived(name) => (begin(directory, identity, epoch)?, Outcome::Archived(name)),
+            Found::Archived(name) => (begin(directory, identity, owner)?, Outcome::Archived(name)),
         };
         Ok(Self { held: Some(Held { path: directory.clone(), outcome, _lock: lock }), ..journal })
     }
@@ -213,40 +203,46 @@ enum Found {
     Archived(PathBuf),
 }
 
-fn found(directory: &Path, identity: &Identity, epoch: Option<&[u8]>) -> Result<Found, OpenError> {
+fn found(
+    directory: &Path,
+    identity: &Identity,
+    owner: Owner,
+    bank: &dyn PcrBank,
+) -> Result<Found, OpenError> {
     let path = directory.join(CURRENT);
     match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) => return Err(system("look at", &path)(error)),
         Ok(_) => {}
     }
-    let unusable = |source| OpenError::Scan { path: path.clone(), source };
     let file: Arc<dyn Medium> = Arc::new(open(&path).map_err(system("open", &path))?);
     let mark = mark(directory)?;
-    let summary = scan::check(&*file, Some(&*mark)).map_err(unusable)?;
+    let summary =
+        scan::check(&*file, Some(&*mark)).map_err(|source| OpenError::Scan { path: path.clone(), source })?;
     let header = &summary.header;
     if header.identity.ns_id != identity.ns_id {
         let (found, wanted) = (header.identity.ns_id.clone(), identity.ns_id.clone());
         return Err(OpenError::OtherMount { path: directory.to_owned(), found, wanted });
     }
-    let was_reset = header.epoch.is_some() && header.epoch.as_deref() != epoch;
-    match (summary.closing, was_reset) {
-        (Closing::End(_), true) => archive(directory).map(Found::Archived),
-        (Closing::End(_), false) if header.epoch.is_none() => archive(directory).map(Found::Archived),
-        (Closing::Nothing | Closing::State, true) => {
-            end_by_reset(directory, &path, file, mark, &summary)?;
-            archive(directory).map(Found::Archived)
-        }
-        (Closing::Nothing | Closing::State | Closing::End(_), false) => {
-            same_options(directory, &header.identity, identity)?;
-            if header.epoch.is_none() && epoch.is_some() {
-                let (found, wanted) = ("registers of the process".to_owned(), "a device's".to_owned());
-                return Err(OpenError::OtherOptions { path: directory.to_owned(), found, wanted });
-            }
-            let journal = repaired(file, mark, summary).map_err(system("repair", &path))?;
-            Ok(Found::Continued(Box::new(journal)))
+    if let Closing::End(end) = &summary.closing
+        && !(owner == Owner::Device && header.owner == Owner::Device && holds(bank, end)?)
+    {
+        return archive(directory).map(Found::Archived);
+    }
+    same_options(directory, (&header.identity, header.owner), (identity, owner))?;
+    let journal = repaired(file, mark, summary).map_err(system("repair", &path))?;
+    Ok(Found::Continued(Box::new(journal)))
+}
+
+/// Whether a device still holds what a list left in it.
+fn holds(bank: &dyn PcrBank, end: &End) -> Result<bool, OpenError> {
+    for register in &end.registers {
+        let value = bank.read(register.pcr, register.value.algo()).map_err(OpenError::Registers)?;
+        if value != Some(register.value) {
+            return Ok(false);
         }
     }
+    Ok(true)
 }
 
 fn mark(directory: &Path) -> Result<Box<dyn Medium>, OpenError> {
@@ -257,32 +253,6 @@ fn mark(directory: &Path) -> Result<Box<dyn Medium>, OpenError> {
 fn repaired(file: Arc<dyn Medium>, mark: Box<dyn Medium>, found: Summary) -> io::Result<Journal> {
     super::repair(&*file, &found)?;
     Journal::behind(file, Some(mark), found)
-}
-
-/// Writes the end record of a list whose registers are gone.
-fn end_by_reset(
-    directory: &Path,
-    path: &Path,
-    file: Arc<dyn Medium>,
-    mark: Box<dyn Medium>,
-    summary: &Summary,
-) -> Result<(), OpenError> {
-    let disagree = |source| OpenError::Proof { path: path.to_owned(), source };
-    let unwritten = |source| OpenError::Write { path: directory.to_owned(), source };
-    let journal = repaired(file, mark, summary.clone()).map_err(system("repair", path))?;
-    let mut proof = Proof::new(&summary.header.identity.banks).map_err(disagree)?;
-    let scan = |source| OpenError::Scan { path: path.to_owned(), source };
-    for placed in journal.found().map_err(scan)? {
-        proof.take(&placed.map_err(scan)?.record).map_err(disagree)?;
-    }
-    let end = End {
-        reason: EndReason::Reset,
-        time: now(),
-        entries: summary.entries,
-        list_digest: journal.list_digest().map_err(unwritten)?,
-        registers: proof.registers(),
-    };
-    journal.end(&end).map_err(unwritten)
 }
 
 /// Gives the current journal the next name of an archived one.
@@ -298,10 +268,10 @@ fn archive(directory: &Path) -> Result<PathBuf, OpenError> {
     Ok(name)
 }
 
-fn begin(directory: &Path, identity: &Identity, epoch: Option<Vec<u8>>) -> Result<Journal, OpenError> {
+fn begin(directory: &Path, identity: &Identity, owner: Owner) -> Result<Journal, OpenError> {
     let unwritten = |source| OpenError::Write { path: directory.to_owned(), source };
     let id = random().map_err(system("read", Path::new("/dev/urandom")))?;
-    let header = Header { id, created: now(), identity: identity.clone(), epoch };
+    let header = Header { id, created: now(), identity: identity.clone(), owner };
     let draft = directory.join(DRAFT);
     let file: Arc<dyn Medium> = Arc::new(open(&draft).map_err(system("make", &draft))?);
     let journal = Journal::begin(file, Some(mark(directory)?), &header).map_err(unwritten)?;
@@ -310,17 +280,26 @@ fn begin(directory: &Path, identity: &Identity, epoch: Option<Vec<u8>>) -> Resul
     Ok(journal)
 }
 
-fn same_options(directory: &Path, found: &Identity, wanted: &Identity) -> Result<(), OpenError> {
+fn same_options(
+    directory: &Path,
+    found: (&Identity, Owner),
+    wanted: (&Identity, Owner),
+) -> Result<(), OpenError> {
     let banks = |identity: &Identity| {
         let names: Vec<&str> = identity.banks.iter().map(|algo| algo.name()).collect();
         if names.is_empty() { "no bank".to_owned() } else { format!("bank {}", names.join(",")) }
     };
-    let said = |identity: &Identity| {
+    let registers = |owner| match owner {
+        Owner::Process => "registers of the process".to_owned(),
+        Owner::Device => "registers of a TPM".to_owned(),
+    };
+    let said = |(identity, owner): (&Identity, Owner)| {
         [
             format!("hash {}", identity.default_algo),
             format!("template {}", identity.template),
             format!("PCR {}", identity.pcr),
             banks(identity),
+            registers(owner),
         ]
     };
     let differs = said(found).into_iter().zip(said(wanted)).find(|(found, wanted)| found != wanted);

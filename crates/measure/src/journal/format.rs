@@ -11,7 +11,7 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const RECORD_HEAD: usize = 32;
 /// The longest payload. A template holds at most a path, some attributes of 64 KiB and a buffer.
 pub(crate) const MAX_PAYLOAD: usize = 16 << 20;
-/// The longest header: names of 255 bytes and two byte strings of ours.
+/// The longest header: names of 255 bytes and a template's format.
 pub(crate) const MAX_HEADER: usize = 8192;
 /// Bytes of the `synced` file.
 pub(crate) const MARK_LEN: usize = 48;
@@ -34,6 +34,15 @@ pub struct Identity {
     pub banks: Vec<HashAlgo>,
 }
 
+/// Whose registers a list extends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The process's: they end with it.
+    Process,
+    /// A device's, which outlives the process.
+    Device,
+}
+
 /// The beginning of a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -43,8 +52,8 @@ pub struct Header {
     pub created: u64,
     /// Whose list it is.
     pub identity: Identity,
-    /// The epoch of the device that has the registers; `None` where they are the process's own.
-    pub epoch: Option<Vec<u8>>,
+    /// Whose the registers are.
+    pub owner: Owner,
 }
 
 /// A register that the list extends, in one bank.
@@ -63,26 +72,13 @@ pub struct Register {
 pub struct State {
     /// Entries in the list.
     pub entries: u64,
-    /// Entries that were in the PCR when this was written.
-    pub extended: u64,
     /// The registers after all entries.
     pub registers: Vec<Register>,
-}
-
-/// Why a list ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndReason {
-    /// The mount was unmounted.
-    Unmounted,
-    /// The registers were reset while no process held the journal.
-    Reset,
 }
 
 /// The last word on a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
-    /// Why.
-    pub reason: EndReason,
     /// When, seconds since 1970.
     pub time: u64,
     /// Entries in the list.
@@ -223,8 +219,10 @@ impl Header {
         for bank in &self.identity.banks {
             put_name(&mut body, bank.name())?;
         }
-        body.push(u8::from(self.epoch.is_some()));
-        put_sized(&mut body, self.epoch.as_deref().unwrap_or_default())?;
+        body.push(match self.owner {
+            Owner::Process => 0,
+            Owner::Device => 1,
+        });
         let mut out = Vec::with_capacity(body.len() + 24);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -268,15 +266,13 @@ impl Header {
         let default_algo = HashAlgo::from_name(body.name()?)?;
         let template = Template::listed(std::str::from_utf8(body.sized()?).ok()?)?;
         let banks = (0..body.u8()?).map(|_| HashAlgo::from_name(body.name()?)).collect::<Option<_>>()?;
-        let device = body.u8()?;
-        let epoch = body.sized()?.to_vec();
-        let epoch = match device {
-            0 if epoch.is_empty() => None,
-            1 => Some(epoch),
+        let owner = match body.u8()? {
+            0 => Owner::Process,
+            1 => Owner::Device,
             _ => return None,
         };
         let identity = Identity { ns_id, default_algo, template, pcr, banks };
-        body.0.is_empty().then_some(Self { id, created, identity, epoch })
+        body.0.is_empty().then_some(Self { id, created, identity, owner })
     }
 }
 
@@ -295,26 +291,20 @@ impl State {
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(&self.entries.to_le_bytes());
-        out.extend_from_slice(&self.extended.to_le_bytes());
         put_registers(&mut out, &self.registers)?;
         Some(out)
     }
 
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         let mut fields = Bytes(payload);
-        let state =
-            Self { entries: fields.u64()?, extended: fields.u64()?, registers: registers(&mut fields)? };
-        (fields.0.is_empty() && state.extended <= state.entries).then_some(state)
+        let state = Self { entries: fields.u64()?, registers: registers(&mut fields)? };
+        fields.0.is_empty().then_some(state)
     }
 }
 
 impl End {
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(256);
-        out.push(match self.reason {
-            EndReason::Unmounted => 0,
-            EndReason::Reset => 1,
-        });
         out.extend_from_slice(&self.time.to_le_bytes());
         out.extend_from_slice(&self.entries.to_le_bytes());
         out.extend_from_slice(self.list_digest.bytes());
@@ -324,15 +314,10 @@ impl End {
 
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         let mut fields = Bytes(payload);
-        let reason = match fields.u8()? {
-            0 => EndReason::Unmounted,
-            1 => EndReason::Reset,
-            _ => return None,
-        };
         let (time, entries) = (fields.u64()?, fields.u64()?);
         let list_digest = fields.digest(HashAlgo::Sha256)?;
         let registers = registers(&mut fields)?;
-        fields.0.is_empty().then_some(Self { reason, time, entries, list_digest, registers })
+        fields.0.is_empty().then_some(Self { time, entries, list_digest, registers })
     }
 }
 

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 
 pub(crate) use dir::now;
 pub use dir::{Held, OpenError, Outcome};
-pub use format::{End, EndReason, Header, Identity, JournalId, Record, Register, State};
+pub use format::{End, Header, Identity, JournalId, Owner, Record, Register, State};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use medium::Medium;
 pub use scan::{JournalFault, ScanError};

@@ -5,7 +5,7 @@
 use std::io;
 
 use super::format::{
-    EndReason, Head, Header, HeaderFault, Kind, MARK_LEN, MAX_HEADER, Mark, RECORD_HEAD, Record, Seal,
+    End, Head, Header, HeaderFault, Kind, MARK_LEN, MAX_HEADER, Mark, RECORD_HEAD, Record, Seal,
     parse_payload,
 };
 use super::medium::{Medium, read_full};
@@ -166,14 +166,14 @@ impl<'a> Scanner<'a> {
 }
 
 /// How the last batch of a journal ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Closing {
     /// There is no batch.
     Nothing,
     /// With a state: the list was growing.
     State,
-    /// With an end.
-    End(EndReason),
+    /// With an end: what its record says.
+    End(End),
 }
 
 /// What a journal holds, as far as its form shows.
@@ -290,9 +290,7 @@ impl Form {
         };
         match counted {
             Some(Record::State(state)) if state.entries == self.entries => Ok(Some(Closing::State)),
-            Some(Record::End(end)) if end.entries == self.entries && opens => {
-                Ok(Some(Closing::End(end.reason)))
-            }
+            Some(Record::End(end)) if end.entries == self.entries && opens => Ok(Some(Closing::End(end))),
             Some(Record::Entry(_) | Record::State(_) | Record::End(_)) | None => Err(misplaced),
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use ima::template::FileAttrs;
 use ima::{Digest, Entry, Event, HashAlgo, PcrIndex, Pcrs, Template};
-use measure::journal::{Header, Identity, Medium};
+use measure::journal::{Header, Identity, Medium, Owner};
 use measure::{BankError, Journal, List, ListOptions, MeasureError, PcrBank, SoftBank};
 use parking_lot::Mutex;
 
@@ -138,20 +138,19 @@ impl Medium for Memory {
 pub struct Bank {
     pub soft: SoftBank,
     pub broken: std::sync::atomic::AtomicBool,
-    pub epoch: Option<Vec<u8>>,
+    pub device: bool,
 }
 
 impl Bank {
     pub fn own(algos: &[HashAlgo]) -> Arc<Self> {
-        Arc::new(Self { soft: SoftBank::new(algos).unwrap(), broken: false.into(), epoch: None })
+        Arc::new(Self { soft: SoftBank::new(algos).unwrap(), broken: false.into(), device: false })
     }
-    pub fn device(algos: &[HashAlgo], epoch: &str) -> Arc<Self> {
-        let epoch = Some(epoch.as_bytes().to_vec());
-        Arc::new(Self { soft: SoftBank::new(algos).unwrap(), broken: false.into(), epoch })
+    pub fn device(algos: &[HashAlgo]) -> Arc<Self> {
+        Arc::new(Self { soft: SoftBank::new(algos).unwrap(), broken: false.into(), device: true })
     }
     /// A second process's view of the same device.
-    pub fn again(&self, epoch: &str) -> Arc<Self> {
-        let bank = Self::device(&self.algos(), epoch);
+    pub fn again(&self) -> Arc<Self> {
+        let bank = Self::device(&self.algos());
         for pcr in (0..24).filter_map(PcrIndex::new) {
             for algo in self.algos() {
                 let value = self.soft.read(pcr, algo).unwrap().unwrap();
@@ -178,12 +177,12 @@ impl PcrBank for Bank {
         self.soft.read(pcr, algo)
     }
 
-    fn epoch(&self) -> Result<Option<Vec<u8>>, BankError> {
-        Ok(self.epoch.clone())
+    fn outlives_process(&self) -> bool {
+        self.device
     }
 
     fn restore(&self, registers: &[(PcrIndex, Digest)]) -> Result<(), BankError> {
-        assert!(self.epoch.is_none(), "a device is never set");
+        assert!(!self.device, "a device is never set");
         self.soft.restore(registers)
     }
 }
@@ -203,8 +202,8 @@ pub fn identity(bank: &dyn PcrBank) -> Identity {
 }
 
 pub fn header(bank: &dyn PcrBank) -> Header {
-    let epoch = bank.epoch().unwrap();
-    Header { id: *b"sixteen bytes of", created: 1_700_000_000, identity: identity(bank), epoch }
+    let owner = if bank.outlives_process() { Owner::Device } else { Owner::Process };
+    Header { id: *b"sixteen bytes of", created: 1_700_000_000, identity: identity(bank), owner }
 }
 
 /// A journal that begins.

@@ -26,17 +26,13 @@ fn registers() -> impl Strategy<Value = Vec<Register>> {
 }
 
 fn state() -> impl Strategy<Value = Record> {
-    (any::<u32>(), any::<u32>(), registers()).prop_map(|(entries, more, registers)| {
-        let (extended, entries) = (u64::from(entries), u64::from(entries) + u64::from(more));
-        Record::State(State { entries, extended, registers })
-    })
+    (any::<u64>(), registers()).prop_map(|(entries, registers)| Record::State(State { entries, registers }))
 }
 
 fn end() -> impl Strategy<Value = Record> {
-    (any::<(bool, u64, u64, u8)>(), registers()).prop_map(|((reset, time, entries, fill), registers)| {
-        let reason = if reset { EndReason::Reset } else { EndReason::Unmounted };
+    (any::<(u64, u64, u8)>(), registers()).prop_map(|((time, entries, fill), registers)| {
         let list_digest = digest(HashAlgo::Sha256, fill);
-        Record::End(End { reason, time, entries, list_digest, registers })
+        Record::End(End { time, entries, list_digest, registers })
     })
 }
 
@@ -58,12 +54,12 @@ fn listed() -> impl Strategy<Value = Record> {
 fn header() -> impl Strategy<Value = Header> {
     let names = ("[a-z0-9-]{1,64}", algo(), prop::collection::vec(algo(), 0..5));
     let numbers = (any::<[u8; 16]>(), any::<u64>(), 0_u32..64);
-    let epoch = prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
-    (names, numbers, epoch).prop_map(|((ns_id, default_algo, banks), (id, created, pcr), epoch)| {
+    let owner = prop::sample::select(vec![Owner::Process, Owner::Device]);
+    (names, numbers, owner).prop_map(|((ns_id, default_algo, banks), (id, created, pcr), owner)| {
         let template = Template::listed("d-ng|n-ng|iuid").unwrap();
         let pcr = PcrIndex::new(pcr).unwrap();
         let identity = Identity { ns_id, default_algo, template, pcr, banks };
-        Header { id, created, identity, epoch }
+        Header { id, created, identity, owner }
     })
 }
 
@@ -171,13 +167,13 @@ fn a_payload_beyond_the_limit_is_no_record() {
     assert_eq!(Head::parse(&head), None);
 }
 
-/// `(printf 'sixteen bytes of'; printf 'IJRS\x12\0\0\0\x07\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0';
-/// printf '\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0') | sha256sum`
+/// `(printf 'sixteen bytes of'; printf 'IJRS\x0a\0\0\0\x07\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0';
+/// printf '\x01\0\0\0\0\0\0\0\0\0') | sha256sum`
 #[test]
 fn the_checksum_of_a_record_is_sha256sums() {
     let seal = Seal::new(b"sixteen bytes of").unwrap();
-    let payload = State { entries: 1, extended: 0, registers: Vec::new() }.encode().unwrap();
+    let payload = State { entries: 1, registers: Vec::new() }.encode().unwrap();
     let mut bytes = Vec::new();
     assert!(put_record(&mut bytes, &seal, Kind::State, (7, 2), &payload));
-    assert_eq!(hex::encode(&bytes[24..32]), "e4699ba74e78144f");
+    assert_eq!(hex::encode(&bytes[24..32]), "376619fe40d847de");
 }
