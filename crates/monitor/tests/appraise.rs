@@ -434,7 +434,7 @@ fn what_is_revoked_and_measured_has_an_entry_that_says_so() {
     let list = bench.list.snapshot();
     assert_eq!(list.len(), 3, "boot_aggregate, the file, the refusal; once each");
     let mut line = Vec::new();
-    list.entry(2).unwrap().write_ascii(&mut line, ima::HashAlgo::Sha1).unwrap();
+    list.entry(2).unwrap().unwrap().write_ascii(&mut line, ima::HashAlgo::Sha1).unwrap();
     let line = String::from_utf8(line).unwrap();
     // sha256sum of the 32 bytes of the revoked digest.
     let end = " ima-buf sha256:ecb65bb98f9d905b70458986c39fcbad7715e5f2fcc3b1f07767d7c83e2438cc blacklisted-hash \

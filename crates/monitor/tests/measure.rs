@@ -207,7 +207,7 @@ fn set(file: &common::TestFile, name: &str, hex: &str) {
 fn last_line(bench: &Bench) -> String {
     let list = bench.list.snapshot();
     let mut line = Vec::new();
-    list.entry(list.len() - 1).unwrap().write_ascii(&mut line, HashAlgo::Sha1).unwrap();
+    list.entry(list.len() - 1).unwrap().unwrap().write_ascii(&mut line, HashAlgo::Sha1).unwrap();
     String::from_utf8(line).unwrap()
 }
 

@@ -73,11 +73,9 @@ impl LineError {
     /// What `write(2)` gives, as a number: the kernel's, and `ENOSPC` for what only a limit refuses.
     #[must_use]
     pub const fn errno(&self) -> i32 {
-        const ENOSPC: i32 = 28;
         match self {
-            Self::Rule(RuleError { errno: RuleErrno::Einval, .. }) => RuleErrno::Einval.code(),
-            Self::Rule(RuleError { errno: RuleErrno::Erange, .. }) => RuleErrno::Erange.code(),
-            Self::TooMany { .. } | Self::PathsTooLong => ENOSPC,
+            Self::Rule(RuleError { errno, .. }) => errno.code(),
+            Self::TooMany { .. } | Self::PathsTooLong => RuleErrno::Enospc.code(),
         }
     }
 }
