@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use appraise::FileFacts;
-use policy::{Actions, Class, Decision, Func, Mask, Policy, Query, Undecided};
+use policy::{Actions, Decision, Func, Mask, Query, Undecided};
 
 use crate::access::Access;
 use crate::kind::Kind;
 use crate::monitor::Monitor;
 use crate::object::{Names, Object};
-use crate::options::{MmapCheck, Mode};
+use crate::options::{Layer, MmapCheck, Mode};
 use crate::rules::Rules;
 use crate::state::{HOST, LAYERS};
 use crate::subject::ProcSubject;
@@ -53,7 +53,7 @@ impl Hooks {
     fn also(&mut self, mut hook: Hook) {
         for known in self.iter().filter(|known| known.func == hook.func) {
             for (decision, known) in hook.decisions.iter_mut().zip(&known.decisions) {
-                if decision.as_ref().zip(known.as_ref()).is_some_and(|(new, known)| asks_the_same(new, known))
+                if decision.as_ref().zip(known.as_ref()).is_some_and(|(new, known)| new.asks_the_same(known))
                 {
                     *decision = None;
                 }
@@ -63,17 +63,6 @@ impl Hooks {
             self.others.push(hook);
         }
     }
-}
-
-/// Whether two decisions ask for the same, by whatever rules.
-fn asks_the_same(one: &Decision, other: &Decision) -> bool {
-    let measure = |decision: &Decision| (decision.pcr, decision.template.clone());
-    let appraise = |decision: &Decision| (decision.appraise_class, decision.algos, decision.flags);
-    let flags = |decision: &Decision| Class::ALL.map(|class| decision.flags_of(class));
-    one.actions == other.actions
-        && measure(one) == measure(other)
-        && appraise(one) == appraise(other)
-        && flags(one) == flags(other)
 }
 
 /// Everything known of one access before any of its content has been looked at.
@@ -165,13 +154,13 @@ impl Monitor {
         for (slot, pass) in hooks.list.iter_mut().zip(passes) {
             let Some((func, mask)) = pass else { continue };
             let query = Query { func, mask, object: &object, subject: &subject, digest: None };
-            *slot = Some(asking.at_hook(&query, Policy::decide)?);
+            *slot = Some(asking.at_hook(&query)?);
         }
         for (func, mask) in passes.into_iter().flatten().filter(|_| names.more || !others.is_empty()) {
             for path in others {
                 let object = self.policy_object(&plan.facts, path);
                 let query = Query { func, mask, object: &object, subject: &subject, digest: None };
-                hooks.also(asking.at_hook(&query, Policy::decide)?);
+                hooks.also(asking.at_hook(&query)?);
             }
             if names.more {
                 let query = Query { func, mask, object: &object, subject: &subject, digest: None };
@@ -204,35 +193,42 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// Takes up whatever may be asked of a name that is not known.
     fn by_any_name(&self, query: &Query<'_>, hooks: &mut Hooks) -> Result<(), Undecided> {
-        hooks.also(self.at_hook(query, |policy, query| policy.decide_supposing(query, None))?);
-        for rule in self.rules.layers().flat_map(|layer| layer.policy.path_rules()) {
-            // In the other layer this is another rule, which more is asked by if anything.
-            hooks.also(self.at_hook(query, |policy, query| policy.decide_supposing(query, Some(rule)))?);
+        for (index, layer) in self.rules.layers().enumerate() {
+            for decision in layer.policy.decide_whatever_path(&self.to(layer, query))? {
+                let mut decisions = [None, None];
+                if let Some(slot) = decisions.get_mut(index) {
+                    *slot = self.in_force(index, decision);
+                }
+                hooks.also(Hook { func: query.func, decisions });
+            }
         }
         Ok(())
     }
 
-    /// What each layer wants done at one hook. The container is not heard about the audit trail, which is the host's.
-    fn at_hook(
-        &self,
-        query: &Query<'_>,
-        decide: impl Fn(&Policy, &Query<'_>) -> Result<Decision, Undecided>,
-    ) -> Result<Hook, Undecided> {
+    /// What each layer wants done at one hook.
+    fn at_hook(&self, query: &Query<'_>) -> Result<Hook, Undecided> {
         let mut decisions = [None, None];
         for (index, (slot, layer)) in decisions.iter_mut().zip(self.rules.layers()).enumerate() {
-            let algo = layer.policy.digest_algo();
-            let digest = self.digests.iter().find(|digest| Some(digest.algo()) == algo);
-            let mut decision = decide(&layer.policy, &Query { digest, ..*query })?;
-            if self.rules.mode == Mode::Off {
-                decision.actions.remove(Actions::APPRAISE);
-            }
-            if index != HOST {
-                decision.actions.remove(Actions::AUDIT);
-            }
-            if !decision.actions.is_empty() {
-                *slot = Some(decision);
-            }
+            *slot = self.in_force(index, layer.policy.decide(&self.to(layer, query))?);
         }
         Ok(Hook { func: query.func, decisions })
+    }
+
+    /// The question as it is put to one layer, whose digests may be of another algorithm than the other's.
+    fn to<'q>(&'q self, layer: &Layer, query: &Query<'q>) -> Query<'q> {
+        let algo = layer.policy.digest_algo();
+        Query { digest: self.digests.iter().find(|digest| Some(digest.algo()) == algo), ..*query }
+    }
+
+    /// What of a layer's decision counts, if anything does. The container is not heard about the audit trail, which is
+    /// the host's.
+    fn in_force(&self, index: usize, mut decision: Decision) -> Option<Decision> {
+        if self.rules.mode == Mode::Off {
+            decision.actions.remove(Actions::APPRAISE);
+        }
+        if index != HOST {
+            decision.actions.remove(Actions::AUDIT);
+        }
+        (!decision.actions.is_empty()).then_some(decision)
     }
 }

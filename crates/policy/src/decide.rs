@@ -194,6 +194,15 @@ impl Decision {
         self.class_flags.into_iter().fold(RuleFlags::empty(), RuleFlags::union)
     }
 
+    /// Whether both ask for the same, by whatever rules.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        self.actions == other.actions
+            && (self.pcr, &self.template) == (other.pcr, &other.template)
+            && (self.appraise_class, self.algos) == (other.appraise_class, other.algos)
+            && self.class_flags == other.class_flags
+    }
+
     /// Takes up a rule that matched and whose class is still open.
     fn take(&mut self, index: usize, rule: &Rule, policy: &Policy) {
         let class = rule.action.class();
@@ -268,23 +277,38 @@ impl Policy {
         self.walk(query.func, wanted, |_, rule| mismatch(rule, query, &mut asked))
     }
 
-    /// As [`Policy::decide`] where the object's path cannot be told: supposing that of all rules with `path=` this
-    /// one alone matches, or none.
-    ///
-    /// Whatever the path, what is asked of the access is asked by one of these decisions for none and for each of
-    /// [`Policy::path_rules`].
+    /// As [`Policy::decide`] where the object's path cannot be told: all that may be asked of the access. The first
+    /// decision supposes that no rule with `path=` matches; each other one is of such a rule alone, once for those that
+    /// ask the same. `dont_` rules with `path=` are supposed not to match.
     ///
     /// # Errors
     /// As [`Policy::decide`].
-    pub fn decide_supposing(&self, query: &Query<'_>, rule: Option<usize>) -> Result<Decision, Undecided> {
+    pub fn decide_whatever_path(&self, query: &Query<'_>) -> Result<Vec<Decision>, Undecided> {
         let mut asked = Asked::of(query.subject);
-        let supposed = rule;
-        self.walk(query.func, Actions::all(), |index, rule| {
-            if rule.when.path.is_some() && supposed != Some(index) {
-                return Ok(Some(Mismatch::Path));
+        let mut decisions = vec![Decision::default()];
+        let mut open = self.active();
+        for (index, rule) in self.candidates(query.func) {
+            let class = rule.action.class().bit();
+            let by_path = rule.when.path.is_some();
+            if !open.contains(class) || (by_path && !rule.action.acts()) {
+                continue;
             }
-            mismatch_given(rule, query, || rule.when.mismatch_but_path(query.object), &mut asked)
-        })
+            let of_object = || rule.when.mismatch_but_path(query.object);
+            if mismatch_given(rule, query, of_object, &mut asked)?.is_some() {
+                continue;
+            }
+            if by_path {
+                let mut alone = Decision::default();
+                alone.take(index, rule, self);
+                if !decisions.iter().any(|other| other.asks_the_same(&alone)) {
+                    decisions.push(alone);
+                }
+            } else if let Some(pathless) = decisions.first_mut() {
+                pathless.take(index, rule, self);
+                open -= class;
+            }
+        }
+        Ok(decisions)
     }
 
     /// Decides the measurement of a buffer: a key for a keyring `name`, data with the label `name`.

@@ -133,12 +133,6 @@ impl Policy {
         self.rules.iter().any(|rule| rule.when.path.is_some())
     }
 
-    /// The rules that look at the object's path and ask for something to be done.
-    pub fn path_rules(&self) -> impl Iterator<Item = usize> {
-        let asks = |rule: &Rule| rule.when.path.is_some() && rule.action.acts();
-        self.rules.iter().enumerate().filter(move |(_, rule)| asks(rule)).map(|(index, _)| index)
-    }
-
     /// The algorithm that all `digest=` rules use; none when there are none. Queries then need the
     /// content's digest of this algorithm.
     #[must_use]
