@@ -1,6 +1,9 @@
 //! Templates and their fields: `ima::template`.
 
-use ima::{Digest, Entry, Event, FileAttrs, HashAlgo, PcrIndex, Template, hash, parse_ascii, parse_binary};
+use ima::{
+    Digest, Entry, Event, FileAttrs, HashAlgo, ListError, ParsedEntry, PcrIndex, Template, hash, parse_ascii,
+    parse_binary,
+};
 
 use crate::{Bound, must, within};
 
@@ -10,7 +13,8 @@ const FORMAT: Bound = Bound { fixed: 512, per_byte: 2 };
 /// The first line is a template's name or format; what follows becomes an event and a record of that template.
 ///
 /// - A template that is found gives the same template by the name it is listed by, and has 1 to 15 fields.
-/// - The entry of an event has the template's fields, and comes back from both kinds of list as it was.
+/// - The entry of an event has the template's fields, and comes back from both kinds of list as it was; from an ASCII
+///   list unless it has more newlines than the reader says it tries.
 /// - A record that is read holds its data byte for byte.
 pub fn template(data: &[u8]) {
     let (text, rest) = match data.iter().position(|byte| *byte == b'\n') {
@@ -80,13 +84,24 @@ fn returns(entry: &Entry, algo: HashAlgo) {
     must(entry.write_binary(&mut binary, algo).ok(), "the algorithm is available");
     must(entry.write_ascii(&mut ascii, algo).ok(), "the algorithm is available");
     let from_binary: Vec<_> = parse_binary(&binary, algo).collect();
-    let from_ascii: Vec<_> = parse_ascii(&ascii, algo).collect();
-    for list in [from_binary, from_ascii] {
-        assert_eq!(list.len(), 1);
-        let parsed = must(list.into_iter().next().and_then(Result::ok), "what is written is read");
-        assert!(parsed.is_consistent());
-        assert_eq!(&parsed.entry, entry);
+    same(from_binary, entry);
+    if within_reach(&ascii) {
+        same(parse_ascii(&ascii, algo).collect(), entry);
     }
+}
+
+/// Whether the ASCII reader tries the newline that ends an entry: the bounds it states, which no honest name comes near.
+fn within_reach(ascii: &[u8]) -> bool {
+    let newlines = || ascii.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+    newlines().count() <= 256
+        && newlines().next_back().zip(newlines().next()).is_some_and(|(last, first)| last - first <= 4096)
+}
+
+fn same(list: Vec<Result<ParsedEntry, ListError>>, entry: &Entry) {
+    assert_eq!(list.len(), 1);
+    let parsed = must(list.into_iter().next().and_then(Result::ok), "what is written is read");
+    assert!(parsed.is_consistent());
+    assert_eq!(&parsed.entry, entry);
 }
 
 fn record(template: &Template, data: &[u8]) {
