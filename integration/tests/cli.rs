@@ -216,6 +216,57 @@ fn the_mount_without_a_policy_says_which_it_took() -> Result<()> {
 }
 
 #[test]
+fn rules_that_cannot_fire_are_named_when_the_mount_is_made() -> Result<()> {
+    need!();
+    let stand = Stand::new()?;
+    let builder = stand.mount()?.policy("measure func=BPRM_CHECK\nmeasure func=MODULE_CHECK\n")?;
+    let (target, run_dir) = (builder.target(), builder.run_dir());
+    let out = output(&mut builder.command()?)?;
+    let words = String::from_utf8_lossy(&out.stderr).into_owned();
+    let mut umount = Command::new(ours("imafs")?);
+    let unmounted = output(umount.arg("umount").arg(&target).env("IMAFS_RUN_DIR", run_dir))?;
+    ensure!(out.status.success() && unmounted.status.success(), "could not mount and unmount: {words}");
+    let warned = "policy line 2: the rule never matches: MODULE_CHECK does not happen in a container";
+    ensure!(words.contains(warned) && !words.contains("policy line 1"), "the mount says: {words}");
+    ensure!(until(Duration::from_secs(5), || Ok(!is_fuse_mount(&target)))?, "still mounted");
+    Ok(())
+}
+
+#[test]
+fn labels_of_a_security_module_and_too_many_rules_are_refused() -> Result<()> {
+    need!();
+    let stand = Stand::new()?;
+    let builder = stand.mount()?.policy("measure\nappraise obj_type=bin_t\n")?;
+    refuses(&mut builder.command()?, &builder.target(), &["line 2, column 10", "Linux security module"])?;
+    let builder = stand.mount()?.policy("measure\naudit\nhash\n")?.args(["--max-rules", "2"]);
+    refuses(&mut builder.command()?, &builder.target(), &["line 3, column 1", "more than 2 rules"])
+}
+
+#[test]
+fn the_policy_explains_itself_or_says_what_it_has_to_know() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let digest = "0".repeat(64);
+    let text =
+        format!("dont_measure fowner=7\nmeasure\nappraise digest=sha256:{digest} appraise_type=deny\n");
+    let policy = scratch.file("policy", &text)?;
+    let explain = |words: &str| -> Result<(Option<i32>, String)> {
+        let mut command = Command::new(ours("imafs")?);
+        command.args(["policy", "explain"]).arg(&policy).args(["--path", "/no/file"]).args(words.split(' '));
+        let Output { status, stdout, stderr } = output(&mut command)?;
+        Ok((status.code(), String::from_utf8([stdout, stderr].concat())?))
+    };
+    let (status, words) = explain("--uid 5 --fowner 7")?;
+    ensure!(status == Some(2) && words.contains("add --digest sha256:HEX"), "{status:?}: {words}");
+    let (status, words) = explain(&format!("--fowner 7 --digest sha256:{digest}"))?;
+    ensure!(status == Some(0) && words.contains("measure: no, by line 1: dont_measure fowner=7"), "{words}");
+    let (status, words) = explain(&format!("--fowner 8 --json --digest sha256:{}", "1".repeat(64)))?;
+    let answer: serde_json::Value = serde_json::from_str(&words)?;
+    ensure!(status == Some(0) && answer["classes"][0]["rule"]["line"] == 2, "{words}");
+    ensure!(answer["classes"][1]["verdict"] == "none-matches", "{words}");
+    Ok(())
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_is_refused_before_anything_is_mounted() -> Result<()> {
     need!();
     let stand = Stand::new()?;
