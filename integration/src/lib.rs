@@ -26,6 +26,7 @@ pub mod python;
 pub mod records;
 pub mod scratch;
 pub mod stand;
+pub mod swtpm;
 
 pub use door::{Door, Refusal};
 pub use keys::Keys;

@@ -230,6 +230,7 @@ impl PcrBank for TpmBank {
         let extend = Extend { pcr, digests: digests.to_vec() };
         let done = self.extend_known(&mut self.known.lock(), &extend);
         self.seen.lock().remove(&pcr);
+        self.tpm.note_extend(&done);
         done
     }
 

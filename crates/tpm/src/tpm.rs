@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ima::{Digest, HashAlgo, PcrIndex};
+use measure::BankError;
 use parking_lot::Mutex;
 
 use crate::link::End;
@@ -26,7 +27,7 @@ pub enum TpmPlace {
     },
 }
 
-/// How the TPM did at its last command.
+/// How the TPM does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TpmState {
     /// It answered.
@@ -45,8 +46,15 @@ pub enum TpmState {
 pub struct Tpm {
     service: Service,
     banks: Arc<[HashAlgo]>,
-    state: Arc<Mutex<TpmState>>,
+    health: Arc<Mutex<Health>>,
     place: Arc<str>,
+}
+
+/// How commands went, and how extends did: a TPM that answers reads may still be of no use to its list.
+#[derive(Debug)]
+struct Health {
+    command: TpmState,
+    extend: TpmState,
 }
 
 impl Tpm {
@@ -75,8 +83,8 @@ impl Tpm {
         };
         let service = Service::start(end, limit)?;
         let banks = service.call(|device| Ok(device.banks().to_vec()))?;
-        let state = Arc::new(Mutex::new(TpmState::Ready));
-        Ok(Self { service, banks: banks.into(), state, place: text.into() })
+        let health = Arc::new(Mutex::new(Health { command: TpmState::Ready, extend: TpmState::Ready }));
+        Ok(Self { service, banks: banks.into(), health, place: text.into() })
     }
 
     /// The active banks, in the TPM's order.
@@ -91,10 +99,12 @@ impl Tpm {
         &self.place
     }
 
-    /// How it did at its last command.
+    /// How it did at the last extend, and at the last command.
     #[must_use]
     pub fn state(&self) -> TpmState {
-        self.state.lock().clone()
+        let health = self.health.lock();
+        let failing = [&health.extend, &health.command].into_iter().find(|state| **state != TpmState::Ready);
+        failing.cloned().unwrap_or(TpmState::Ready)
     }
 
     /// Extends a register in all banks, in one command.
@@ -140,11 +150,19 @@ impl Tpm {
 
     /// Remembers how a command went.
     pub(crate) fn note<T>(&self, answer: Result<T, TpmError>) -> Result<T, TpmError> {
-        *self.state.lock() = match &answer {
+        self.health.lock().command = match &answer {
             Ok(_) => TpmState::Ready,
             Err(error) => TpmState::Failing { code: error.code(), reason: reason(error) },
         };
         answer
+    }
+
+    /// Remembers how an extend went for the list.
+    pub(crate) fn note_extend(&self, done: &Result<(), BankError>) {
+        self.health.lock().extend = match done {
+            Ok(()) => TpmState::Ready,
+            Err(error) => TpmState::Failing { code: error.code(), reason: reason(error) },
+        };
     }
 }
 

@@ -74,7 +74,10 @@ fn a_refusal_carries_the_tpms_code_and_extends_nothing() {
     assert_eq!(server.pcrread(17), bank.algos().into_iter().map(Digest::ones).collect::<Vec<_>>());
     assert_eq!(
         bank.tpm().state(),
-        TpmState::Failing { code: 0x907, reason: "the TPM refuses with code 0x907".to_owned() }
+        TpmState::Failing {
+            code: 0x907,
+            reason: "the TPM failed with code 0x907: the TPM refuses with code 0x907".to_owned()
+        }
     );
     bank.extend(PCR, &digests(&bank.algos(), 1)).unwrap();
 }

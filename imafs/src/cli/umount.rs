@@ -46,7 +46,7 @@ pub(super) fn run(args: &UmountArgs) -> Outcome {
             if let Some(target) = mounted(Path::new(&state.target)) {
                 unmount(&target, when)?;
             }
-            run_dir.forget(&state.ns_id);
+            run_dir.clear(&state.ns_id);
             Ok(ExitCode::SUCCESS)
         }
         None => {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::modes::{AppraiseMode, BankKind, ControlMode, PolicyOwner};
+use super::modes::{AppraiseMode, ControlMode, PolicyOwner};
 use super::mount_config::Source;
 use super::options::Options;
+use super::tpm_choice::TpmChoice;
 use super::values::AuditTarget;
 
 /// One thing wrong with a configuration.
@@ -125,8 +126,15 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
     if options.policy_rules == Some(0) {
         problems.add("policy-rules", "a number from 1 on is needed", "use --policy-owner host for none");
     }
-    if options.tpm == Some(BankKind::None) && !options.bank.is_empty() {
-        problems.add("bank", "there are no banks with tpm none", "drop --bank or use --tpm soft");
+    match &options.tpm {
+        Some(_) | None if options.bank.is_empty() => {}
+        Some(TpmChoice::None) => {
+            problems.add("bank", "there are no banks with tpm none", "drop --bank or use --tpm soft");
+        }
+        Some(TpmChoice::Own(_) | TpmChoice::Tcti(_)) => {
+            problems.add("bank", "the banks of a TPM are those that are active in it", "drop --bank");
+        }
+        Some(TpmChoice::Soft) | None => {}
     }
     if options.read_only == Some(true) && options.appraise == Some(AppraiseMode::Fix) {
         problems.add(

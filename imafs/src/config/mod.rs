@@ -14,12 +14,13 @@ mod policy_choice;
 mod profile;
 mod schema;
 mod suggest;
+mod tpm_choice;
 mod values;
 
 pub use check::{InvalidConfig, Problem};
 pub use modes::{
-    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads,
-    PolicyOwner, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads, PolicyOwner,
+    TpmFail, VerityMode, ViolationMode,
 };
 pub use mount_config::{MountConfig, Source};
 pub use options::Options;
@@ -27,4 +28,5 @@ pub use policy_choice::{BUILTIN_POLICIES, PolicyChoice};
 pub use profile::{Profile, ProfileError};
 pub use schema::profile_schema;
 pub use suggest::nearest;
+pub use tpm_choice::TpmChoice;
 pub use values::{AuditTarget, ByteSize, HashName, NsId, Pcr, TemplateName, ValueError};

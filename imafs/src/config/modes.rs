@@ -126,15 +126,15 @@ pub enum VerityMode {
     Backing,
 }
 
-/// The PCR bank that measurements extend.
+/// What an access does whose measurement is not in the PCR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum BankKind {
-    /// PCRs kept in the imafs process.
+pub enum TpmFail {
+    /// It is denied.
     #[default]
-    Soft,
-    /// No PCRs: the list alone.
-    None,
+    Deny,
+    /// It is recorded and let through; the PCR is extended as soon as that works again.
+    Log,
 }
 
 /// The shape of audit records in files and on stdout.

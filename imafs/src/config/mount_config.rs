@@ -8,11 +8,12 @@ use ima::{HashAlgo, PcrIndex, Template};
 
 use super::check::{InvalidConfig, Problems, settings, source};
 use super::modes::{
-    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads,
-    PolicyOwner, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads, PolicyOwner,
+    TpmFail, VerityMode, ViolationMode,
 };
 use super::options::Options;
 use super::policy_choice::PolicyChoice;
+use super::tpm_choice::TpmChoice;
 use super::values::{AuditTarget, HashName, NsId};
 
 /// Reads of files up to this size go through the page cache, where the bytes served can be the very bytes that were
@@ -77,7 +78,9 @@ pub struct MountConfig {
     /// Hash algorithms of the PCR banks, without repetition; also those that get list files of their own.
     pub banks: Vec<HashAlgo>,
     /// Where the PCRs are.
-    pub tpm: BankKind,
+    pub tpm: TpmChoice,
+    /// What becomes of an open whose measurement is not in the PCR.
+    pub tpm_fail: TpmFail,
     /// Where the list is kept on disk.
     pub journal: Option<PathBuf>,
     /// Bytes of memory for the list's entries; with a journal alone.
@@ -193,6 +196,7 @@ fn complete(
         pcr: options.pcr.map_or(PcrIndex::DEFAULT, |pcr| pcr.0),
         banks: banks(&options.bank),
         tpm: options.tpm.unwrap_or_default(),
+        tpm_fail: options.tpm_fail.unwrap_or_default(),
         list_memory: options.list_memory.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         hash_threads: threads(options.hash_threads, options.journal.is_some()),
         journal: options.journal,
@@ -319,7 +323,11 @@ mod tests {
             (Options { audit: vec![AuditTarget::Stdout], ..plain() }, &["audit"]),
             (Options { hash_threads: Some(0), ..plain() }, &["hash-threads"]),
             (
-                Options { tpm: Some(BankKind::None), bank: vec![HashName(HashAlgo::Sha1)], ..plain() },
+                Options { tpm: Some(TpmChoice::None), bank: vec![HashName(HashAlgo::Sha1)], ..plain() },
+                &["bank"],
+            ),
+            (
+                Options { tpm: Some(TpmChoice::Own(None)), bank: vec![HashName(HashAlgo::Sha1)], ..plain() },
                 &["bank"],
             ),
             (Options { read_only: Some(true), appraise: Some(AppraiseMode::Fix), ..plain() }, &["appraise"]),

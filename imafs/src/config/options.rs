@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::list::one_or_many;
 use super::modes::{
-    AppraiseMode, AuditFormat, BankKind, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads,
-    PolicyOwner, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads, PolicyOwner,
+    TpmFail, VerityMode, ViolationMode,
 };
 use super::policy_choice::is_policy_name;
+use super::tpm_choice::TpmChoice;
 use super::values::{AuditTarget, ByteSize, HashName, NsId, Pcr, TemplateName};
 
 /// What somebody asked for, before defaults and checks.
@@ -88,15 +89,21 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pcr: Option<Pcr>,
 
-    /// Hash algorithms of the PCR banks [default: sha1,sha256]
+    /// Hash algorithms of the PCR banks that are kept in the process [default: sha1,sha256]
     #[arg(long, value_name = "ALGO", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub bank: Vec<HashName>,
 
-    /// Where the PCRs are [default: soft]
-    #[arg(long, value_name = "KIND")]
+    /// Where the PCRs are: soft (in the process), none, a TPM (device:/dev/tpmrm0, swtpm:path=SOCKET), or
+    /// swtpm[:STATE-DIR] for one of the mount's own [default: soft]
+    #[arg(long, value_name = "TPM")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tpm: Option<BankKind>,
+    pub tpm: Option<TpmChoice>,
+
+    /// What becomes of an open whose measurement is not in the PCR [default: deny]
+    #[arg(long, value_name = "WHAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm_fail: Option<TpmFail>,
 
     /// Directory where the measurement list is kept on disk, so that it goes on after a crash
     #[arg(long, value_name = "DIR")]
@@ -233,6 +240,7 @@ impl Options {
             pcr: self.pcr.or(under.pcr),
             bank: list_over(self.bank, under.bank),
             tpm: self.tpm.or(under.tpm),
+            tpm_fail: self.tpm_fail.or(under.tpm_fail),
             journal: self.journal.or(under.journal),
             list_memory: self.list_memory.or(under.list_memory),
             audit: list_over(self.audit, under.audit),
@@ -277,6 +285,7 @@ impl Options {
                 place(path);
             }
         }
+        self.tpm = self.tpm.map(|tpm| tpm.relative_to(base));
         if let Some(policy) = &mut self.policy {
             let beside = base.join(&*policy);
             if let Some(beside) = beside

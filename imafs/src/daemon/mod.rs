@@ -1,7 +1,8 @@
 //! The process that serves one mount, from its start to its clean end.
 //!
-//! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `journal` keeps the list, `serve` mounts and
-//! waits. Around them: `background` (a child that outlives the command), `run_dir` (which mounts are running),
+//! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `banks` where the
+//! PCRs are, `journal` keeps the list, `serve` mounts and waits. Around them: `background` (a child that outlives the
+//! command), `run_dir` (which mounts are running),
 //! `socket` (asking a running one), `status` (its facts), `holders` and `mounts` (reading `/proc`).
 //!
 //! A process is multi-threaded as soon as it serves, so it never forks: the background process is this program
@@ -9,6 +10,7 @@
 
 mod background;
 mod backing;
+mod banks;
 pub mod holders;
 mod journal;
 pub mod mounts;

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use appraise::VerityDigests;
 use audit::{Audit, Sink};
 use keyring::{Added, Blacklist, Certificate, Keyring};
-use measure::{List, ListOptions, NoBank, PcrBank, SoftBank};
+use measure::{List, ListOptions};
 use monitor::{BackingFacts, Layer, Monitor};
 use policy::{DEFAULT_SHIPPED, ParseOptions, Policy, PolicyError};
 
 use crate::config::{
-    AppraiseMode, AuditFormat, AuditTarget, BankKind, MmapCheck, MountConfig, PolicyChoice, PolicyOwner,
+    AppraiseMode, AuditFormat, AuditTarget, MmapCheck, MountConfig, PolicyChoice, PolicyOwner, TpmFail,
     VerityMode, ViolationMode,
 };
 use crate::failure::{Failure, chain};
 
+use super::banks::{self, Banks};
 use super::journal;
 use super::system::plain;
 
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub container: Option<Layer>,
     pub list: Arc<List>,
     pub audit: Arc<Audit>,
+    pub banks: Banks,
 }
 
 impl Parts {
@@ -69,13 +71,15 @@ impl Parts {
             ring: Arc::new(Keyring::with_blacklist(CONTAINER_RING, Arc::clone(ring.blacklist()))),
         });
         let audit = audit(config, notice)?;
-        let list = list(config, notice)?;
+        let banks = banks::open(config)?;
+        let list = list(config, &banks, notice)?;
         Ok(Self {
             policy: Arc::new(policy),
             ring: Arc::new(ring),
             container,
             list: Arc::new(list),
             audit: Arc::new(audit),
+            banks,
         })
     }
 
@@ -102,7 +106,10 @@ impl Parts {
                 ViolationMode::Once => monitor::ViolationRule::Once,
                 ViolationMode::Each => monitor::ViolationRule::Each,
             },
-            on_measure_failure: monitor::OnMeasureFailure::Deny,
+            on_measure_failure: match config.tpm_fail {
+                TpmFail::Deny => monitor::OnMeasureFailure::Deny,
+                TpmFail::Log => monitor::OnMeasureFailure::Log,
+            },
             path_prefix: config.path_prefix.as_os_str().as_bytes().to_vec(),
             backing,
             audit_info: config.integrity_audit,
@@ -303,23 +310,23 @@ fn open_sink(target: &AuditTarget, format: audit::Format) -> Result<Box<dyn Sink
     })
 }
 
-fn list(config: &MountConfig, notice: &mut dyn FnMut(String)) -> Result<List, Failure> {
-    let failed = |error: &dyn std::error::Error| Failure::cannot("start the measurement list", chain(error));
-    let bank: Arc<dyn PcrBank> = match config.tpm {
-        BankKind::Soft => Arc::new(SoftBank::new(&config.banks).map_err(|error| failed(&error))?),
-        BankKind::None => Arc::new(NoBank),
-    };
+fn list(config: &MountConfig, banks: &Banks, notice: &mut dyn FnMut(String)) -> Result<List, Failure> {
+    let bank = banks.bank();
+    let journal = journal::open(config, &*bank)?;
+    if !journal.as_ref().is_some_and(journal::is_continued) {
+        banks.begin(config)?;
+    }
     let options = ListOptions {
         default_algo: config.hash,
         pcr: config.pcr,
-        list_algos: config.banks.clone(),
-        journal: journal::open(config, &*bank)?,
+        list_algos: if banks.tpm().is_some() { bank.algos() } else { config.banks.clone() },
+        journal,
         memory: config.list_memory,
         ..ListOptions::new(config.template.clone(), bank)
     };
     let list = List::new(options).map_err(|error| match &config.journal {
         Some(directory) => journal::not_continued(directory, &error),
-        None => failed(&error),
+        None => Failure::cannot("start the measurement list", chain(&error)),
     })?;
     journal::tell(&list, notice);
     Ok(list)

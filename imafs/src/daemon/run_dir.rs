@@ -99,6 +99,16 @@ impl RunDir {
         self.0.join(format!("{ns_id}.log"))
     }
 
+    /// The socket of a swtpm of the mount's own; its control channel is beside it.
+    pub fn tpm_socket(&self, ns_id: &str) -> PathBuf {
+        self.0.join(format!("{ns_id}.tpm.sock"))
+    }
+
+    /// Where a swtpm of the mount's own keeps its state when nobody has named a directory.
+    pub fn tpm_state(&self, ns_id: &str) -> PathBuf {
+        self.0.join(format!("{ns_id}.tpm"))
+    }
+
     fn state(&self, ns_id: &str) -> PathBuf {
         self.0.join(format!("{ns_id}.json"))
     }
@@ -183,6 +193,16 @@ impl RunDir {
                 Err(RegisterError::Write { path, source })
             }
         }
+    }
+
+    /// Removes what a mount left that was killed: what [`RunDir::forget`] removes, and its TPM.
+    pub fn clear(&self, ns_id: &str) {
+        self.forget(ns_id);
+        let socket = self.tpm_socket(ns_id);
+        // Most mounts have none of them.
+        let _none = fs::remove_file(socket.with_extension("sock.ctrl"));
+        let _none = fs::remove_file(socket);
+        let _none = fs::remove_dir_all(self.tpm_state(ns_id));
     }
 
     /// Removes what a mount left, its log excepted.

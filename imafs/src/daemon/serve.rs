@@ -26,7 +26,7 @@ use super::signals::Wish;
 use super::socket::{self, Answers, Conversations};
 use super::status::StatusSource;
 use super::system::{plain, raise_descriptor_limit};
-use super::{backing, holders, mounts, notify, preflight, signals};
+use super::{backing, banks, holders, mounts, notify, preflight, signals};
 
 /// How long sinks may take to write their last records.
 const LAST_RECORDS: Duration = Duration::from_secs(10);
@@ -46,6 +46,7 @@ pub(super) enum Event {
 /// # Errors
 /// What keeps the mount from becoming ready, or a transport that failed.
 pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Failure> {
+    banks::silence_libtss2();
     readiness.detach();
     let run_dir = RunDir::from_environment();
     preflight::check(&mut config, &run_dir)?;
@@ -76,6 +77,7 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     let ended = service.wait(&inbox, &parts);
     // Unanswered requests learn that nobody will.
     drop(inbox);
+    parts.banks.complete(&parts.list);
     if ended.is_ok()
         && let Err(error) = parts.list.end()
     {
@@ -121,7 +123,12 @@ impl Service {
         monitor.measure_rings(&audit::Process::read(std::process::id())).map_err(|denial| {
             Failure::cannot("measure the keys", denial.to_string()).advise("the log says why")
         })?;
-        let status = Arc::new(StatusSource::new(config.clone(), Arc::clone(&monitor)));
+        let tpm = parts.banks.tpm().cloned();
+        if let Some(tpm) = &tpm {
+            banks::catch_up(&parts.list, tpm)
+                .map_err(|error| Failure::cannot("start a thread", plain(&error)))?;
+        }
+        let status = Arc::new(StatusSource::new(config.clone(), Arc::clone(&monitor), tpm));
         let control = control(&config, &monitor, &status);
         let registered = run_dir.register(&state(&config, &status)).map_err(preflight::register_failure)?;
         let socket = run_dir.socket(config.ns_id.as_str());

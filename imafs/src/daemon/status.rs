@@ -7,9 +7,12 @@ use serde_json::{Map, Value, json};
 
 use audit::Audit;
 use monitor::Monitor;
+use tpm::Tpm;
 
 use crate::config::{MountConfig, PolicyChoice};
 use crate::fs::Filesystem;
+
+use super::banks;
 
 /// Where the facts come from. The filesystem is attached once it exists, for it holds the control directory that
 /// shows them.
@@ -17,6 +20,7 @@ use crate::fs::Filesystem;
 pub struct StatusSource {
     config: MountConfig,
     monitor: Arc<Monitor>,
+    tpm: Option<Tpm>,
     started: Instant,
     since: u64,
     filesystem: OnceLock<Weak<Filesystem>>,
@@ -24,9 +28,9 @@ pub struct StatusSource {
 
 impl StatusSource {
     /// The facts of a mount that begins now.
-    pub fn new(config: MountConfig, monitor: Arc<Monitor>) -> Self {
+    pub fn new(config: MountConfig, monitor: Arc<Monitor>, tpm: Option<Tpm>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { config, monitor, started: Instant::now(), since, filesystem: OnceLock::new() }
+        Self { config, monitor, tpm, started: Instant::now(), since, filesystem: OnceLock::new() }
     }
 
     /// Seconds since the epoch at which the mount began.
@@ -61,7 +65,7 @@ impl StatusSource {
         if matches!(self.config.policy, PolicyChoice::File(_)) {
             facts.insert("policy".to_owned(), Value::String("custom".to_owned()));
         }
-        for of_the_host in ["pid", "source", "target", "audit-sinks", "journal"] {
+        for of_the_host in ["pid", "source", "target", "audit-sinks", "journal", "tpm-at", "tpm-reason"] {
             facts.remove(of_the_host);
         }
         Value::Object(facts)
@@ -122,6 +126,9 @@ impl StatusSource {
             "audit-sinks": sinks,
         }));
         facts.extend(list.journal().map(|journal| ("journal".to_owned(), self.journal(journal))));
+        if let Some(tpm) = &self.tpm {
+            facts.extend(object(banks::facts(tpm)));
+        }
         facts
     }
 
