@@ -15,6 +15,7 @@
 mod algo;
 mod digest;
 mod hasher;
+pub mod host;
 mod ids;
 pub mod label;
 pub mod list;
@@ -25,6 +26,7 @@ pub mod verity;
 pub use algo::HashAlgo;
 pub use digest::{Digest, DigestError, MAX_DIGEST_LEN};
 pub use hasher::{Hasher, UnavailableAlgo, hash};
+pub use host::{HostLine, parse_host};
 pub use ids::{KeyId, KeyIdError, PcrIndex};
 pub use label::{
     LabelType, ParseError, Signature, collection_algo, digest_matches, encode_digest, encode_signature,

@@ -1,6 +1,6 @@
 //! What the list asks of a set of PCR banks.
 
-use ima::{Digest, HashAlgo, PcrIndex};
+use ima::{Digest, Entry, HashAlgo, PcrIndex};
 
 /// PCR banks: registers that can be extended and read, never set.
 ///
@@ -16,6 +16,19 @@ pub trait PcrBank: Send + Sync {
     /// [`BankError`], and then no bank was extended. A device that may have done it before the connection
     /// broke finds out (by reading the register) before it says so.
     fn extend(&self, pcr: PcrIndex, digests: &[Digest]) -> Result<(), BankError>;
+
+    /// Whether it must know what it is extended for. Then [`PcrBank::extend_entry`] is called instead.
+    fn wants_entries(&self) -> bool {
+        false
+    }
+
+    /// As [`PcrBank::extend`], for this entry, whose register it is.
+    ///
+    /// # Errors
+    /// As [`PcrBank::extend`].
+    fn extend_entry(&self, entry: &Entry, digests: &[Digest]) -> Result<(), BankError> {
+        self.extend(entry.pcr(), digests)
+    }
 
     /// The register's value; `None` where there is no such bank or no such register.
     ///

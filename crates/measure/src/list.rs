@@ -303,7 +303,7 @@ impl List {
         while self.extended.load(Ordering::Acquire) < count {
             let index = self.extended.load(Ordering::Acquire);
             let Some(due) = self.due_at(index)? else { break };
-            match self.bank.extend(due.pcr, &due.values) {
+            match self.extend_one(index, &due)? {
                 Ok(()) => {}
                 // It has lost everything, and gets everything again.
                 Err(BankError::Reset) if restarts < MAX_RESTARTS => {
@@ -329,6 +329,16 @@ impl List {
             MutexGuard::bump(&mut turn);
         }
         Ok(())
+    }
+
+    /// What the bank says to one entry, which it is shown where it asks for it.
+    fn extend_one(&self, index: usize, due: &Due) -> Result<Result<(), BankError>, MeasureError> {
+        if !self.bank.wants_entries() {
+            return Ok(self.bank.extend(due.pcr, &due.values));
+        }
+        let entry = self.store.snapshot().entry(index).map_err(MeasureError::ReadBack)?;
+        let entry = entry.ok_or(BankError::WrongDigests);
+        Ok(entry.and_then(|entry| self.bank.extend_entry(&entry, &due.values)))
     }
 
     /// Nothing is in the PCR any more, also not what was complete.

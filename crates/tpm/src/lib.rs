@@ -1,7 +1,8 @@
 //! A TPM 2.0 behind the measurement list: extending and reading its PCRs, and quotes of them.
 //!
 //! [`Tpm`] is a TPM in a thread of its own, reached as tss2 reaches it ([`Tcti`]) or started for one mount (swtpm).
-//! [`TpmBank`] is `measure`'s bank on a TPM that one list alone extends.
+//! [`TpmBank`] is `measure`'s bank on a TPM that one list alone extends, [`HostBank`] that of a mount which shares
+//! its TPM with others.
 //!
 //! This crate knows no files but its TPM's, no policy and no FUSE; what an entry means is the list's business. All
 //! that goes over the wire is tss-esapi's and libtss2's. It reads no clock but to tell a TPM that hangs.
@@ -12,6 +13,7 @@ mod bank;
 mod bridge;
 mod device;
 mod error;
+mod host;
 mod link;
 mod service;
 mod swtpm;
@@ -20,6 +22,7 @@ mod tpm;
 
 pub use bank::TpmBank;
 pub use error::TpmError;
+pub use host::{HostBank, HostError};
 pub use swtpm::SwtpmState;
 pub use tcti::{Tcti, TctiError};
 pub use tpm::{Tpm, TpmPlace, TpmState};
