@@ -37,6 +37,11 @@ impl Device {
         &self.banks
     }
 
+    /// The connection, for the commands that are not of this file.
+    pub(crate) fn context(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
     /// One `TPM2_PCR_Extend` with a digest for each of these banks.
     pub(crate) fn extend(&mut self, pcr: PcrIndex, digests: &[Digest]) -> Result<(), TpmError> {
         let handle = PcrHandle::try_from(pcr.value()).map_err(TpmError::from_tss)?;

@@ -85,6 +85,12 @@ pub enum TpmError {
     /// The thread of the TPM has ended, or could not be started.
     #[error("the TPM's thread has ended")]
     Ended,
+    /// More than a quote takes.
+    #[error("a nonce of {0} bytes is too long")]
+    Nonce(usize),
+    /// Each time it was quoted a register was extended before it could be read.
+    #[error("the PCRs change faster than they can be quoted")]
+    Restless,
     /// A register is not in use by this list alone.
     #[error("PCR {0} of the TPM has been extended already")]
     InUse(PcrIndex),
@@ -111,8 +117,8 @@ impl TpmError {
             }
             Self::Silent { .. } => -110,
             Self::Lost(_) | Self::Ended => -5,
-            Self::UnknownBank(_) | Self::NoBank | Self::OtherBanks => -22,
-            Self::InUse(_) => -16,
+            Self::UnknownBank(_) | Self::NoBank | Self::OtherBanks | Self::Nonce(_) => -22,
+            Self::InUse(_) | Self::Restless => -16,
         }
     }
 
@@ -130,6 +136,8 @@ impl TpmError {
             | Self::Bridge { .. }
             | Self::Swtpm { .. }
             | Self::Ended
+            | Self::Nonce(_)
+            | Self::Restless
             | Self::InUse(_) => false,
         }
     }
@@ -157,6 +165,8 @@ impl TpmError {
                 "a state directory serves one swtpm at a time, and must be writable".to_owned()
             }
             Self::Ended => "mount again".to_owned(),
+            Self::Nonce(_) => format!("use at most {} bytes, such as a digest", crate::MAX_NONCE),
+            Self::Restless => "try again when fewer files are opened for the first time".to_owned(),
             Self::InUse(_) => {
                 "name a PCR that nobody extends with --pcr (the kernel's own IMA uses 10), share this \
                                one by a host list (--host-list NAME), or restart the TPM"

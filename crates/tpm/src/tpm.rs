@@ -8,6 +8,7 @@ use ima::{Digest, HashAlgo, PcrIndex};
 use measure::BankError;
 use parking_lot::Mutex;
 
+use crate::device::Device;
 use crate::link::End;
 use crate::service::{LIMIT, Service};
 use crate::swtpm::{Swtpm, SwtpmState};
@@ -146,6 +147,15 @@ impl Tpm {
     /// Ends the thread, and a swtpm of our own with it; waits for that unless the TPM hangs.
     pub fn end(&self) {
         self.service.end(LIMIT);
+    }
+
+    /// Runs `what` in the TPM's thread.
+    pub(crate) fn call_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        what: impl FnOnce(&mut Device) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, TpmError> {
+        self.note(self.service.call_within(limit, what))
     }
 
     /// Remembers how a command went.
