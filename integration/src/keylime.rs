@@ -93,9 +93,9 @@ pub fn ask(question: &Question, dir: &Path) -> Result<Answer> {
     let mut keylime = Command::new(python());
     keylime.args(["-I", "-c", JUDGE]).stdin(Stdio::from(std::fs::File::open(&input)?));
     let answer: Value = serde_json::from_str(&succeed(&mut keylime)?).context("cannot read the answer")?;
-    let wrong = answer["wrong"].as_array().context("no list of what is wrong")?;
+    let wrong = answer.get("wrong").and_then(Value::as_array).context("no list of what is wrong")?;
     Ok(Answer {
-        pcr: answer["pcr"].as_str().context("no PCR")?.to_owned(),
+        pcr: answer.get("pcr").and_then(Value::as_str).context("no PCR")?.to_owned(),
         wrong: wrong.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
     })
 }
