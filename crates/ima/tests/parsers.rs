@@ -50,10 +50,10 @@ fn as_a_kernel(entry: &Entry, name: &[u8]) -> Entry {
     let mut data = Vec::new();
     for (field, stored) in entry.template().fields().iter().zip(entry.fields()) {
         let is_name = matches!(field, Field::N | Field::NNg) && stored.len() == raw.len();
-        let stored = if is_name { &raw[..] } else { stored };
+        let stored = if is_name { raw.as_slice() } else { stored };
         match (legacy, field) {
             (true, Field::D) => data.extend_from_slice(stored),
-            (true, _) => push(&mut data, &stored[..stored.len() - 1]),
+            (true, _) => push(&mut data, stored.split_last().map_or(&[][..], |(_, rest)| rest)),
             (false, _) => push(&mut data, stored),
         }
     }
