@@ -147,7 +147,7 @@ fn lost_by_kernel(mount: &Mount) -> Result<u64> {
     let target = mount.target().display().to_string();
     let status = succeed(&mut mount.imafs(&["status", &target, "--json"])?)?;
     let status: serde_json::Value = serde_json::from_str(&status).context("status is not JSON")?;
-    let sinks = status["audit-sinks"].as_array().context("no sinks in the status")?.clone();
-    let kernel = sinks.into_iter().find(|sink| sink["name"] == "kernel").context("no such sink")?;
-    kernel["dropped"].as_u64().context("no count")
+    let sinks = status.get("audit-sinks").and_then(|sinks| sinks.as_array()).context("no sinks")?;
+    let kernel = sinks.iter().find(|sink| sink.get("name").is_some_and(|name| name == "kernel"));
+    kernel.and_then(|sink| sink.get("dropped")?.as_u64()).context("no count")
 }
