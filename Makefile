@@ -8,13 +8,14 @@ DENY_VERSION := 0.20.2
 SEED ?= 1..5
 OPS ?= 100
 
-.PHONY: help build test test-engines demo soak crash oracle fuzz check deps keylime fmt fmt-check clippy doc deny clean
+.PHONY: host-list help build test test-engines demo soak crash oracle fuzz check deps keylime fmt fmt-check clippy doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
 	@echo "make demo    a Debian root filesystem, signed, mounted, tampered with and refused: under 5 minutes"
 	@echo "make test    formatting, lints, documentation, dependencies, and every test"
 	@echo "make test-engines  containers of podman, Docker and containerd on checked root filesystems; installs those"
+	@echo "make host-list  200 mounts on one TPM, 20 of them killed"
 	@echo "make soak    20 minutes of mixed load on one mount (IMAFS_SOAK_SECONDS)"
 	@echo "make crash   500 times kill -9 on a mount with a journal (IMAFS_CRASH_INSTANTS, IMAFS_CRASH_SEED)"
 	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
@@ -38,6 +39,9 @@ check: deps fmt-check clippy doc deny
 
 demo: build
 	scripts/demo.sh
+
+host-list: build
+	IMAFS_MOUNTS=200 $(CARGO) test -p integration --test host_list
 
 soak: build
 	target/debug/imafs-soak

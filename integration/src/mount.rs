@@ -33,6 +33,7 @@ pub struct MountBuilder {
     number: u32,
     descriptors: Option<usize>,
     limit: Option<Duration>,
+    run_dir: Option<PathBuf>,
 }
 
 impl MountBuilder {
@@ -46,7 +47,15 @@ impl MountBuilder {
         for name in ["target", "run"] {
             std::fs::create_dir(dir.join(name)).with_context(|| format!("cannot make {name}"))?;
         }
-        Ok(Self { dir, source: source.into(), args: Vec::new(), number, descriptors: None, limit: None })
+        Ok(Self {
+            dir,
+            source: source.into(),
+            args: Vec::new(),
+            number,
+            descriptors: None,
+            limit: None,
+            run_dir: None,
+        })
     }
 
     /// Adds one argument.
@@ -93,6 +102,12 @@ impl MountBuilder {
         self
     }
 
+    /// Makes it one of several mounts of one host, which share this run directory.
+    pub fn run_dir_at(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.run_dir = Some(dir.into());
+        self
+    }
+
     /// Where the mount will be; scripts with a `#!` line must know before.
     pub fn target(&self) -> PathBuf {
         self.dir.join("target")
@@ -105,7 +120,7 @@ impl MountBuilder {
 
     /// Where imafs keeps the state of its running mounts for this test.
     pub fn run_dir(&self) -> PathBuf {
-        self.dir.join("run")
+        self.run_dir.clone().unwrap_or_else(|| self.dir.join("run"))
     }
 
     /// The whole command, in the background form; [`MountBuilder::start`] adds `--foreground`.

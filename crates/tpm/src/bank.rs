@@ -6,7 +6,7 @@
 //! and compared. Registers that are as a restart leaves them are told to the list, which extends all it has again
 //! ([`BankError::Reset`]); any other difference is told as it is, and nothing is extended then.
 //!
-//! Two locks, `known` and `seen`, never held together; `known` is held while the TPM extends, `seen` never.
+//! One lock, `known`, held while the TPM extends; reading takes none.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,9 +20,6 @@ use crate::{Tpm, TpmError};
 /// A TPM cannot be restarted between two commands that follow each other this closely.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
-/// How long a value that was read may be shown again. Whoever may read registers cannot keep the TPM busy with it.
-const SHOWN: Duration = Duration::from_millis(200);
-
 /// How often an extend of one call is sent.
 const ATTEMPTS: u32 = 3;
 
@@ -31,14 +28,6 @@ const ATTEMPTS: u32 = 3;
 pub struct TpmBank {
     tpm: Tpm,
     known: Mutex<Known>,
-    seen: Mutex<BTreeMap<PcrIndex, Seen>>,
-}
-
-/// A register as it was read.
-#[derive(Debug, Clone)]
-struct Seen {
-    asked: Instant,
-    values: Option<Vec<Digest>>,
 }
 
 /// What is known of the registers that the list has extended.
@@ -72,7 +61,7 @@ impl TpmBank {
     /// The bank on this TPM.
     #[must_use]
     pub fn new(tpm: Tpm) -> Self {
-        Self { tpm, known: Mutex::default(), seen: Mutex::default() }
+        Self { tpm, known: Mutex::default() }
     }
 
     /// Makes sure that nobody has extended this register since the TPM was started: a list that begins now could
@@ -162,17 +151,6 @@ impl TpmBank {
         known.answered = Some(Instant::now());
         Ok(())
     }
-
-    fn read_all(&self, pcr: PcrIndex) -> Result<Option<Vec<Digest>>, TpmError> {
-        let seen = self.seen.lock().get(&pcr).cloned();
-        if let Some(seen) = seen.filter(|seen| seen.asked.elapsed() < SHOWN) {
-            return Ok(seen.values);
-        }
-        let asked = Instant::now();
-        let values = self.tpm.read(pcr)?;
-        self.seen.lock().insert(pcr, Seen { asked, values: values.clone() });
-        Ok(values)
-    }
 }
 
 impl Known {
@@ -229,14 +207,14 @@ impl PcrBank for TpmBank {
         }
         let extend = Extend { pcr, digests: digests.to_vec() };
         let done = self.extend_known(&mut self.known.lock(), &extend);
-        self.seen.lock().remove(&pcr);
+        self.tpm.forget(pcr);
         self.tpm.note_extend(&done);
         done
     }
 
     fn read(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError> {
         let Some(bank) = self.tpm.banks().iter().position(|bank| *bank == algo) else { return Ok(None) };
-        Ok(self.read_all(pcr)?.and_then(|values| values.get(bank).copied()))
+        Ok(self.tpm.read_lately(pcr)?.and_then(|values| values.get(bank).copied()))
     }
 
     fn has_boot_measurements(&self) -> bool {

@@ -1,8 +1,9 @@
 //! One TPM, as the rest of the program holds it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ima::{Digest, HashAlgo, PcrIndex};
 use measure::BankError;
@@ -13,6 +14,9 @@ use crate::link::End;
 use crate::service::{LIMIT, Service};
 use crate::swtpm::{Swtpm, SwtpmState};
 use crate::{Tcti, TpmError};
+
+/// How long a value that was read may be shown again.
+const SHOWN: Duration = Duration::from_millis(200);
 
 /// Which TPM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +52,23 @@ pub struct Tpm {
     service: Service,
     banks: Arc<[HashAlgo]>,
     health: Arc<Mutex<Health>>,
+    lately: Arc<Mutex<Lately>>,
     place: Arc<str>,
+}
+
+/// What was read a moment ago.
+#[derive(Debug, Default)]
+struct Lately {
+    /// Counts extends: what was asked for before one is not noted after it.
+    extends: u64,
+    registers: BTreeMap<PcrIndex, Seen>,
+}
+
+/// A register as it was read.
+#[derive(Debug, Clone)]
+struct Seen {
+    asked: Instant,
+    values: Option<Vec<Digest>>,
 }
 
 /// How commands went, and how extends did: a TPM that answers reads may still be of no use to its list.
@@ -85,7 +105,7 @@ impl Tpm {
         let service = Service::start(end, limit)?;
         let banks = service.call(|device| Ok(device.banks().to_vec()))?;
         let health = Arc::new(Mutex::new(Health { command: TpmState::Ready, extend: TpmState::Ready }));
-        Ok(Self { service, banks: banks.into(), health, place: text.into() })
+        Ok(Self { service, banks: banks.into(), health, lately: Arc::default(), place: text.into() })
     }
 
     /// The active banks, in the TPM's order.
@@ -142,6 +162,31 @@ impl Tpm {
     pub fn read(&self, pcr: PcrIndex) -> Result<Option<Vec<Digest>>, TpmError> {
         let values = self.note(self.service.call(move |device| device.read(pcr)))?;
         Ok(values.into_iter().collect())
+    }
+
+    /// As [`Tpm::read`], or what was read a moment ago: whoever may look at registers cannot keep the TPM busy with it.
+    pub(crate) fn read_lately(&self, pcr: PcrIndex) -> Result<Option<Vec<Digest>>, TpmError> {
+        let (extends, seen) = {
+            let lately = self.lately.lock();
+            (lately.extends, lately.registers.get(&pcr).cloned())
+        };
+        if let Some(seen) = seen.filter(|seen| seen.asked.elapsed() < SHOWN) {
+            return Ok(seen.values);
+        }
+        let asked = Instant::now();
+        let values = self.read(pcr)?;
+        let mut lately = self.lately.lock();
+        if lately.extends == extends {
+            lately.registers.insert(pcr, Seen { asked, values: values.clone() });
+        }
+        Ok(values)
+    }
+
+    /// A register was extended: what was read of it is not shown any more.
+    pub(crate) fn forget(&self, pcr: PcrIndex) {
+        let mut lately = self.lately.lock();
+        lately.extends += 1;
+        lately.registers.remove(&pcr);
     }
 
     /// Ends the thread, and a swtpm of our own with it; waits for that unless the TPM hangs.

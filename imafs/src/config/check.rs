@@ -131,10 +131,20 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
         Some(TpmChoice::None) => {
             problems.add("bank", "there are no banks with tpm none", "drop --bank or use --tpm soft");
         }
+        Some(TpmChoice::Tcti(_)) if options.host_list.is_some() => {}
         Some(TpmChoice::Own(_) | TpmChoice::Tcti(_)) => {
             problems.add("bank", "the banks of a TPM are those that are active in it", "drop --bank");
         }
         Some(TpmChoice::Soft) | None => {}
+    }
+    if options.host_list.is_some() && !matches!(options.tpm, Some(TpmChoice::Tcti(_))) {
+        let message = "a host list is for a TPM that several mounts use";
+        problems.add("host-list", message, "name the TPM: --tpm device:/dev/tpmrm0");
+    }
+    if options.host_list.is_some() && options.journal.is_some() {
+        // After a crash the two would have to be brought together, and cannot be yet.
+        let message = "a list that goes on from a journal cannot share a TPM";
+        problems.add("host-list", message, "drop --journal, or give the mount a PCR of its own");
     }
     if options.read_only == Some(true) && options.appraise == Some(AppraiseMode::Fix) {
         problems.add(

@@ -79,6 +79,8 @@ pub struct MountConfig {
     pub banks: Vec<HashAlgo>,
     /// Where the PCRs are.
     pub tpm: TpmChoice,
+    /// The list of the host by which several mounts share the TPM.
+    pub host_list: Option<NsId>,
     /// What becomes of an open whose measurement is not in the PCR.
     pub tpm_fail: TpmFail,
     /// Where the list is kept on disk.
@@ -196,6 +198,7 @@ fn complete(
         pcr: options.pcr.map_or(PcrIndex::DEFAULT, |pcr| pcr.0),
         banks: banks(&options.bank),
         tpm: options.tpm.unwrap_or_default(),
+        host_list: options.host_list,
         tpm_fail: options.tpm_fail.unwrap_or_default(),
         list_memory: options.list_memory.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         hash_threads: threads(options.hash_threads, options.journal.is_some()),
@@ -325,6 +328,20 @@ mod tests {
             (
                 Options { tpm: Some(TpmChoice::None), bank: vec![HashName(HashAlgo::Sha1)], ..plain() },
                 &["bank"],
+            ),
+            (Options { host_list: "main".parse().ok(), ..plain() }, &["host-list"]),
+            (
+                Options {
+                    host_list: "main".parse().ok(),
+                    tpm: "device".parse().ok(),
+                    journal: Some("/j".into()),
+                    ..plain()
+                },
+                &["host-list"],
+            ),
+            (
+                Options { tpm: Some(TpmChoice::Own(None)), host_list: "main".parse().ok(), ..plain() },
+                &["host-list"],
             ),
             (
                 Options { tpm: Some(TpmChoice::Own(None)), bank: vec![HashName(HashAlgo::Sha1)], ..plain() },

@@ -100,6 +100,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tpm: Option<TpmChoice>,
 
+    /// Share the TPM's PCR with the other mounts that name this list, which has the lines of all of them
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_list: Option<NsId>,
+
     /// What becomes of an open whose measurement is not in the PCR [default: deny]
     #[arg(long, value_name = "WHAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,6 +245,7 @@ impl Options {
             pcr: self.pcr.or(under.pcr),
             bank: list_over(self.bank, under.bank),
             tpm: self.tpm.or(under.tpm),
+            host_list: self.host_list.or(under.host_list),
             tpm_fail: self.tpm_fail.or(under.tpm_fail),
             journal: self.journal.or(under.journal),
             list_memory: self.list_memory.or(under.list_memory),

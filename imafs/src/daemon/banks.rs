@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use measure::{List, NoBank, PcrBank, SoftBank};
 use serde_json::{Value, json};
-use tpm::{SwtpmState, Tpm, TpmBank, TpmPlace, TpmState};
+use tpm::{HostBank, SwtpmState, Tpm, TpmBank, TpmPlace, TpmState};
 
 use crate::config::{MountConfig, TpmChoice};
 use crate::failure::{Failure, chain};
@@ -84,19 +84,28 @@ pub(super) fn silence_libtss2() {
 /// # Errors
 /// A TPM that cannot be used, with what to do about it.
 pub(super) fn open(config: &MountConfig) -> Result<Banks, Failure> {
+    let soft = || {
+        SoftBank::new(&config.banks).map_err(|error| Failure::cannot("start the PCR banks", chain(&error)))
+    };
     let place = match &config.tpm {
-        TpmChoice::Soft => {
-            let bank = SoftBank::new(&config.banks)
-                .map_err(|error| Failure::cannot("start the PCR banks", chain(&error)))?;
-            return Ok(Banks { bank: Arc::new(bank), alone: None, tpm: None });
-        }
+        TpmChoice::Soft => return Ok(Banks { bank: Arc::new(soft()?), alone: None, tpm: None }),
         TpmChoice::None => return Ok(Banks { bank: Arc::new(NoBank), alone: None, tpm: None }),
         TpmChoice::Tcti(tcti) => TpmPlace::Tcti(tcti.clone()),
         TpmChoice::Own(directory) => own(config, directory.clone().map(SwtpmState::Kept)),
     };
     let tpm = Tpm::open(place).map_err(|error| unusable(config, &error, &error.advice()))?;
-    let bank = Arc::new(TpmBank::new(tpm.clone()));
-    Ok(Banks { bank: Arc::<TpmBank>::clone(&bank), alone: Some(bank), tpm: Some(tpm) })
+    // From here on it is ended also when the mount does not come about.
+    let mut banks = Banks { bank: Arc::new(NoBank), alone: None, tpm: Some(tpm.clone()) };
+    if let Some(name) = &config.host_list {
+        let directory = RunDir::from_environment().host_list(name.as_str());
+        let bank = HostBank::open(&directory, tpm, config.pcr, config.ns_id.as_str(), soft()?);
+        banks.bank = Arc::new(bank.map_err(|error| unusable(config, &error, &error.advice()))?);
+    } else {
+        let bank = Arc::new(TpmBank::new(tpm));
+        banks.bank = Arc::<TpmBank>::clone(&bank);
+        banks.alone = Some(bank);
+    }
+    Ok(banks)
 }
 
 fn unusable(config: &MountConfig, error: &dyn std::error::Error, advice: &str) -> Failure {

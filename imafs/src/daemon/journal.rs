@@ -125,11 +125,6 @@ pub(super) fn open(config: &MountConfig, bank: &dyn PcrBank) -> Result<Option<Jo
     Journal::open(directory, &identity, bank).map(Some).map_err(|error| refused(directory, &error))
 }
 
-/// Whether it has a list that goes on.
-pub(super) fn is_continued(journal: &Journal) -> bool {
-    journal.held().is_some_and(|held| matches!(held.outcome, Outcome::Continued))
-}
-
 fn refused(directory: &Path, error: &OpenError) -> Failure {
     let at = directory.display();
     let failure = Failure::caused(error);

@@ -109,6 +109,11 @@ impl RunDir {
         self.0.join(format!("{ns_id}.tpm"))
     }
 
+    /// The directory of a host list.
+    pub fn host_list(&self, name: &str) -> PathBuf {
+        self.0.with_file_name("tpm").join(name)
+    }
+
     fn state(&self, ns_id: &str) -> PathBuf {
         self.0.join(format!("{ns_id}.json"))
     }

@@ -65,7 +65,9 @@ impl StatusSource {
         if matches!(self.config.policy, PolicyChoice::File(_)) {
             facts.insert("policy".to_owned(), Value::String("custom".to_owned()));
         }
-        for of_the_host in ["pid", "source", "target", "audit-sinks", "journal", "tpm-at", "tpm-reason"] {
+        let of_the_host =
+            ["pid", "source", "target", "audit-sinks", "journal", "tpm-at", "tpm-reason", "host-list"];
+        for of_the_host in of_the_host {
             facts.remove(of_the_host);
         }
         Value::Object(facts)
@@ -128,6 +130,7 @@ impl StatusSource {
         facts.extend(list.journal().map(|journal| ("journal".to_owned(), self.journal(journal))));
         if let Some(tpm) = &self.tpm {
             facts.extend(object(banks::facts(tpm)));
+            facts.extend(self.config.host_list.iter().map(|name| ("host-list".to_owned(), json!(name))));
         }
         facts
     }

@@ -93,7 +93,7 @@ impl PcrBank for HostBank {
         let Some(bank) = bank.filter(|_| !ours && pcr.value() < BOOT_REGISTERS) else {
             return self.own.read(pcr, algo);
         };
-        Ok(self.tpm().read(pcr)?.and_then(|values| values.get(bank).copied()))
+        Ok(self.tpm().read_lately(pcr)?.and_then(|values| values.get(bank).copied()))
     }
 
     fn has_boot_measurements(&self) -> bool {
