@@ -23,6 +23,7 @@ mod restart;
 mod seen;
 mod soft;
 mod store;
+mod turns;
 mod view;
 
 pub use bank::{BankError, NoBank, PcrBank};

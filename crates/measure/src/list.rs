@@ -6,7 +6,8 @@
 //!
 //! - `order`: an entry gets its place. Memory alone, so it is held for a microsecond.
 //! - `journaling`: whoever has it writes every entry of the list that is not written, as one batch, and waits for the disk
-//!   once. Entries that arrive meanwhile are the next batch.
+//!   once. Entries that arrive meanwhile are the next batch. `turns` says whose it is, so that all whose entries a batch
+//!   had wake up at once, rather than one after the other as a lock would wake them.
 //! - `extending`: whoever has it extends entries in order until his own is done, and lets others see after each.
 //!
 //! An entry whose journal or PCR step fails stays in the list, as in the kernel; unlike the kernel's it is not
@@ -15,7 +16,7 @@
 //! entry that is in the list alone, also not as a duplicate of it. A bank that was restarted is extended with the whole
 //! list again, before anything new. How many entries may wait is bounded.
 //!
-//! Lock order: `order`, `journaling`, `extending`, `queue`; under `order` also `seen`, then the store's own. Journal and
+//! Lock order: `order`, `turns`, `journaling`, `extending`, `queue`; under `order` also `seen`, then the store's own. Journal and
 //! bank are waited for under their own lock alone; a duplicate of a completed entry takes none of the three. Only
 //! [`List::checkpoint`] and [`List::end`] wait for all of them with `order` in hand: they ask for a standstill.
 
@@ -33,6 +34,7 @@ use crate::options::{Added, ListOptions};
 use crate::proof::Shadow;
 use crate::seen::Seen;
 use crate::store::Store;
+use crate::turns::Turns;
 use crate::{BankError, MeasureError, PcrBank, boot};
 
 /// Entries that may wait for the journal or the PCR. Under load as many wait as threads measure; more pile up only while
@@ -55,6 +57,7 @@ pub struct List {
     pub(crate) list_algos: Vec<HashAlgo>,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) order: Mutex<Arrivals>,
+    turns: Turns,
     /// The registers as they are after the entries in the journal.
     pub(crate) journaling: Mutex<Shadow>,
     pub(crate) extending: Mutex<()>,
@@ -133,6 +136,7 @@ impl List {
             store: Store::new(journal.clone(), options.memory),
             journal,
             order: Mutex::default(),
+            turns: Turns::default(),
             journaling: Mutex::new(shadow),
             extending: Mutex::default(),
             queue: Mutex::default(),
@@ -261,6 +265,9 @@ impl List {
         if self.journaled.load(Ordering::Acquire) >= count {
             return Ok(());
         }
+        let Some(_turn) = self.turns.take(|| self.journaled.load(Ordering::Acquire) >= count) else {
+            return Ok(());
+        };
         let mut shadow = self.journaling.lock();
         while self.journaled.load(Ordering::Acquire) < count {
             self.write_batch(journal, &mut shadow)?;

@@ -1,7 +1,7 @@
 //! Which entries the list already has: the kernel's hash table, by template digest and PCR.
 //!
-//! A table of positions, 12 bytes an entry and what the table keeps free (25 in all, measured with a million): the
-//! digest itself is computed again from the entry found, since a list of a million would otherwise keep a million
+//! A table of positions, 12 bytes an entry and what the table keeps free (19 to 39 in all, as it doubles): the digest
+//! itself is computed again from the entry found, since a list of a million would otherwise keep a million
 //! digests for this alone. It is what an entry costs that has been let go to the journal. Positions are found by a
 //! keyed hash, so that a container cannot choose file contents that collide.
 
