@@ -317,6 +317,7 @@ impl Monitor {
             Change::Created => self.new_to(object),
             Change::Content | Change::Label(_) => [false; LAYERS],
         };
+        let appraises = self.rules().uses.appraise;
         object.state().with(|inner| {
             inner.changes = inner.changes.wrapping_add(1);
             match change {
@@ -324,6 +325,8 @@ impl Monitor {
                 // Under a writer it is one more write (`O_TRUNC` comes like this), and ends as those do.
                 Change::Content if inner.writers > 0 => {}
                 Change::Content => inner.forget_content(),
+                // A policy that does not appraise takes no notice of labels (`ima_reset_appraise_flags`).
+                Change::Label(_) if !appraises => {}
                 Change::Label(kind) => {
                     inner.forget_label();
                     inner.signed = kind.is_some_and(|byte| is_signature(LabelType::from_byte(byte)));

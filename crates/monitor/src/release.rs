@@ -75,7 +75,7 @@ pub(crate) fn after_writing(monitor: &Monitor, object: &dyn Object) {
     let state = object.state();
     let now = object.stat_fd().and_then(|fd| Ok(facts(fd)?));
     let (relabel, unchanged) = state.with(|inner| {
-        let kept_up = (inner.file_status_passes() || inner.hashed) && !inner.signed;
+        let kept_up = (inner.file_status_passes() || inner.hash_ruled) && !inner.signed;
         let same = |old: &Collected| now.as_ref().is_ok_and(|now| now.version == old.version);
         let known = |kind| inner.collected.of(kind).filter(same).map(|old| (kind, old));
         let unchanged = known(DigestKind::Ima).or_else(|| known(DigestKind::Verity));

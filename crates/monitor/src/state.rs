@@ -64,8 +64,11 @@ pub(crate) struct Inner {
     measured: [u64; LAYERS],
     /// An `audit` rule has had its record for the collected digest.
     pub audited: bool,
-    /// A `hash` rule has seen this file.
+    /// A `hash` rule has seen this content.
     pub hashed: bool,
+    /// A `hash` rule has seen this file once: its label is kept up whatever appraisals say (the kernel's `IMA_HASH`
+    /// flag, which nothing takes back).
+    pub hash_ruled: bool,
     /// The ring and policy generation that the appraisal results belong to.
     generation: Generation,
     /// Counts the changes told from outside; what was seen before one is not remembered after it.
@@ -135,7 +138,6 @@ impl Inner {
         if !self.collected.put(kind, collected) {
             self.measured = [0; LAYERS];
             self.audited = false;
-            self.hashed = false;
         }
         self.forget_appraisals();
     }

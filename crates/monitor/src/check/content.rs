@@ -62,6 +62,7 @@ impl Check<'_> {
             };
             let wanted = Wanted { kind, default: options.hash, verity: options.verity };
             let mut evidence = gather(object, wanted, remembered)?;
+            self.keep_algorithm(&mut evidence)?;
             if let Some(collected) = evidence.collected.as_mut().filter(|_| self.left.writers) {
                 collected.stable = false;
             }
@@ -70,6 +71,28 @@ impl Check<'_> {
         };
         self.evidence.version.get_or_init(|| evidence.version);
         Ok(place.get_or_init(|| evidence))
+    }
+
+    /// Where nothing is appraised, a label that was set since the content was collected does not change by which
+    /// algorithm it is known: the kernel takes no notice of it. Another version is thus looked at by the old one, and
+    /// is the old content if its digest is the old digest.
+    fn keep_algorithm(&self, evidence: &mut Evidence) -> Result<(), EvidenceError> {
+        let object = self.plan.object.as_ref();
+        let known = object.state().with(|inner| inner.collected.of(DigestKind::Ima));
+        let Some(old) = known.filter(|_| evidence.kind == DigestKind::Ima) else { return Ok(()) };
+        let algo = old.digest.algo();
+        if self.plan.rules.uses.appraise || evidence.collected.is_none() || evidence.digest.algo() == algo {
+            return Ok(());
+        }
+        let content = object.read_fd().map_err(EvidenceError::Unreachable)?;
+        let again = collect(content, algo).map_err(EvidenceError::Collect)?;
+        if again.digest == old.digest {
+            evidence.digest = again.digest;
+            evidence.version = again.version;
+            evidence.size = again.version.size();
+            evidence.collected = Some(again);
+        }
+        Ok(())
     }
 
     /// Whether the remembered digest may stand for this version of the content under this label.

@@ -281,7 +281,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// A `hash` rule: the file's label is renewed at the last close, unless it is a signature.
+    /// A `hash` rule: the file's label is renewed when the last writer closes, unless it is a signature. Any access
+    /// that the rule is about says so for this content, also one for reading.
     fn note_hash_rule(&self) {
         let state = self.plan.object.state();
         if state.with(|inner| inner.hashed || inner.signed) {
@@ -291,6 +292,8 @@ impl<'a> Check<'a> {
         let kind = label.as_ref().and_then(|label| label.value()).and_then(ima::label_type);
         state.with(|inner| {
             inner.hashed = true;
+            inner.hash_ruled = true;
+            inner.relabel = true;
             inner.signed |= kind == Some(LabelType::Signature);
         });
     }
