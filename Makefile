@@ -8,7 +8,8 @@ DENY_VERSION := 0.20.2
 SEED ?= 1..5
 OPS ?= 100
 
-.PHONY: host-list help build test test-engines demo soak crash oracle fuzz check deps keylime fmt fmt-check clippy doc deny clean
+.PHONY: help build test test-engines demo soak crash bench host-list oracle fuzz check deps keylime fmt fmt-check clippy \
+	doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
@@ -20,6 +21,7 @@ help:
 	@echo "make crash   500 times kill -9 on a mount with a journal (IMAFS_CRASH_INSTANTS, IMAFS_CRASH_SEED)"
 	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
 	@echo "make fuzz    fuzzes each parser of foreign bytes for 10 minutes (FUZZ_SECONDS)"
+	@echo "make bench   what a journal costs the measurement list"
 	@echo "make fmt     formats the sources"
 	@echo "make check   what of 'make test' needs no root and no mount"
 
@@ -45,6 +47,9 @@ host-list: build
 
 soak: build
 	target/debug/imafs-soak
+
+bench: deps
+	$(CARGO) run --release -p benches --bin imafs-bench-journal
 
 crash: build
 	IMAFS_CRASH_INSTANTS=$${IMAFS_CRASH_INSTANTS:-500} $(CARGO) test -p integration --test crash -- --nocapture
