@@ -14,7 +14,7 @@ pub const TAMPERED: &str = "/usr/bin/sha256sum";
 /// The image before any engine has it.
 #[derive(Debug)]
 pub struct Image {
-    /// The tree, with labels, [`TAMPERED`] flipped by one bit.
+    /// The tree, with labels, `sha256sum` flipped by one bit.
     pub tree: PathBuf,
     /// The tree as a tar with every attribute.
     pub tar: PathBuf,

@@ -2,7 +2,7 @@
 //!
 //! A policy can be loaded into Debian's kernel only once, so a scenario is a boot: a few seconds under `-accel tcg`,
 //! which needs nothing of the machine. The guest has an initramfs, two disks and a software TPM, and no network.
-//! Guest and TPM are children of this process; dropping a [`Machine`] ends both.
+//! Guest and TPM are children of this process; dropping a `Machine` ends both.
 
 pub mod initramfs;
 pub mod record;
