@@ -70,7 +70,7 @@ impl Policy {
     /// This policy, if it has no more than `limit` rules.
     ///
     /// A kernel has no such limit. The patches that would have given each namespace its policy had one of
-    /// [`NAMESPACE_RULES`](crate::NAMESPACE_RULES), so that nobody fills the kernel's memory with rules.
+    /// [`NAMESPACE_RULES`], so that nobody fills the kernel's memory with rules.
     ///
     /// # Errors
     /// [`Reason::TooManyRules`] at the first rule beyond the limit; rules of no text count as lines.
