@@ -84,6 +84,7 @@ mod tests {
                 "imafs-umount.1",
                 "imafs-ps.1",
                 "imafs-status.1",
+                "imafs-mode.1",
                 "imafs-policy.1",
                 "imafs-policy-check.1",
                 "imafs-policy-explain.1",
