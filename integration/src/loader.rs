@@ -5,6 +5,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// What became of a policy that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,12 +18,22 @@ pub enum Loaded {
     NotOpened(Errno),
 }
 
+/// How long an earlier writer's descriptor may stay open: another test's child, between its fork and its exec, holds
+/// copies of this test's descriptors.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Opens a control file for writing.
 ///
 /// # Errors
 /// The errno of `open(2)`.
 pub fn open_to_write(path: &Path) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+    let end = Instant::now() + LINGER;
+    loop {
+        match rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::BUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+            answer => return answer,
+        }
+    }
 }
 
 /// Writes a policy as `cat POLICY > FILE` does: all that is left, again and again, for each call takes one line.

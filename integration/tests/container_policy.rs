@@ -247,6 +247,23 @@ fn a_writer_that_is_killed_leaves_the_old_policy_and_one_that_just_ends_does_not
     Ok(())
 }
 
+/// A program being started closes what it is not to inherit while it holds locks that `/proc` waits for: whoever looked
+/// at it there before answering would wait for ever.
+#[test]
+fn a_program_is_started_while_the_policy_is_open() -> Result<()> {
+    need!();
+    let stand = Stand::new()?;
+    let mount = open_to_rules(&stand, HOST)?.start()?;
+    let opened = open_to_write(&policy(&mount))?;
+    ensure!(rustix::io::write(&opened, DENY.as_bytes()) == Ok(DENY.len()), "the line is refused");
+    for _ in 0..20 {
+        succeed(&mut Command::new("true"))?;
+    }
+    ensure!(!rules(&mount)?.contains("deny"), "it is in force before it is closed");
+    drop(opened);
+    mount.refused(Door::Open, "denied", "denied-by-policy")
+}
+
 #[test]
 fn odd_ways_of_writing_are_answered_as_the_kernels_file_answers_them() -> Result<()> {
     need!();

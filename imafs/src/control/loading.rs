@@ -102,14 +102,6 @@ impl Loading {
         })
     }
 
-    /// One descriptor is being closed.
-    pub(super) fn flush(&self, caller: &Caller) {
-        // Whoever is writing meanwhile will be known as the one who did.
-        if let Some(mut state) = self.state.try_lock() {
-            state.writer.closes(caller.tid);
-        }
-    }
-
     /// The last descriptor has been closed: the rules take effect, all or none. Gives who loaded them, if they did.
     pub(super) fn end(&self) -> Option<Process> {
         let mut state = self.state.lock();

@@ -24,7 +24,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Looks at a task that waits for its request to be answered.
+    /// Looks at a task that waits for its request to be answered, in `open(2)` or `write(2)`. Not for one that closes: a
+    /// program being started closes files while it holds the lock that `/proc/PID/attr` waits for.
     pub(super) fn of(tid: u32) -> Self {
         let process = Process::read(tid);
         let pidfd = pid_of(&process).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -35,15 +36,6 @@ impl Writer {
     /// What records say of it.
     pub(super) fn process(&self) -> &Process {
         &self.process
-    }
-
-    /// Takes note of who closes. A process that ends has its files closed by a thread of the kernel's, which has no
-    /// program and says nothing.
-    pub(super) fn closes(&mut self, tid: u32) {
-        let process = Process::read(tid);
-        if process.exe.is_some() {
-            self.process = process;
-        }
     }
 
     /// Whether a signal ended it. Not known of one that has been collected by its parent before Linux 6.15.
@@ -122,15 +114,5 @@ mod tests {
         if writer.pidfd.as_ref().is_some_and(|pidfd| sys::pidfd::exit_status(pidfd.as_fd()).is_ok()) {
             assert!(writer.was_killed());
         }
-    }
-
-    #[test]
-    fn a_thread_of_the_kernels_closes_for_somebody_else() {
-        let own = std::process::id();
-        let mut writer = Writer::of(own);
-        let before = writer.process().clone();
-        // kthreadd, or nobody at all in a pid namespace of our own.
-        writer.closes(if fs::read_link("/proc/2/exe").is_err() { 2 } else { 0 });
-        assert_eq!(writer.process().pid, before.pid);
     }
 }

@@ -79,11 +79,12 @@ pub trait ControlTree: Send + Sync {
     /// Writes to an open file. Called in a pool thread, one write of a file at a time.
     fn write(&self, fh: u64, offset: u64, data: &[u8], caller: &Caller) -> Written;
 
-    /// One descriptor of an open file is being closed; there may be others.
+    /// One descriptor of an open file is being closed; there may be others. Who closes must not be looked at: it may be a
+    /// program being started, which holds locks that `/proc` waits for until this is answered.
     ///
     /// # Errors
     /// What `close(2)` is to return.
-    fn flush(&self, fh: u64, caller: &Caller) -> Result<(), Errno>;
+    fn flush(&self, fh: u64) -> Result<(), Errno>;
 
     /// Ends an open: the last descriptor was closed. What was written takes effect here, in request order, so that
     /// every later request finds it.

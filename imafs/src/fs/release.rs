@@ -6,7 +6,7 @@ use monitor::{Object, Ticket};
 
 use super::attr::stat;
 use super::node::Node;
-use super::{Caller, Errno, Filesystem, Handle, Ino};
+use super::{Errno, Filesystem, Handle, Ino};
 
 impl Filesystem {
     /// One descriptor of an open file is being closed.
@@ -15,9 +15,9 @@ impl Filesystem {
     ///
     /// # Errors
     /// For control files, what they say: the answer of `close(2)`.
-    pub fn flush(&self, caller: &Caller, ino: Ino, fh: u64) -> Result<(), Errno> {
+    pub fn flush(&self, ino: Ino, fh: u64) -> Result<(), Errno> {
         match ino.control() {
-            Some(_) => self.control()?.flush(fh, caller),
+            Some(_) => self.control()?.flush(fh),
             None => Ok(()),
         }
     }

@@ -229,9 +229,16 @@ impl fuser::Filesystem for Adapter {
         answer::written(reply, self.fs.write(ino(node), offset, data));
     }
 
-    fn flush(&self, req: &Request, node: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
         let _turn = self.turn();
-        answer::empty(reply, self.fs.flush(&caller(req), ino(node), fh.0));
+        answer::empty(reply, self.fs.flush(ino(node), fh.0));
     }
 
     fn release(

@@ -81,7 +81,7 @@ impl ControlTree for Words {
         Written::Done(Ok(data.len() as u32))
     }
 
-    fn flush(&self, _fh: u64, _caller: &Caller) -> Result<(), Errno> {
+    fn flush(&self, _fh: u64) -> Result<(), Errno> {
         Ok(())
     }
 
