@@ -68,6 +68,8 @@ scenarios! {
     audit_rules_is_as_recorded: "audit-rules",
     boot_no_tpm_is_as_recorded: "boot-no-tpm",
     builtin_tcb_is_as_recorded: "builtin-tcb",
+    direct_io_and_labels_is_as_recorded: "direct-io-and-labels",
+    hash_rules_and_labels_is_as_recorded: "hash-rules-and-labels",
     hooks_exec_mmap_is_as_recorded: "hooks-exec-mmap",
     measure_basics_is_as_recorded: "measure-basics",
     paths_chroot_bind_is_as_recorded: "paths-chroot-bind",

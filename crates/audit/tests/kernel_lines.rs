@@ -129,5 +129,5 @@ fn every_recorded_line_is_made_again_byte_for_byte() {
             lines += 1;
         }
     }
-    assert_eq!(lines, 355, "records in the golden scenarios");
+    assert_eq!(lines, 485, "records in the golden scenarios");
 }

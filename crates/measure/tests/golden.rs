@@ -114,5 +114,5 @@ fn every_recorded_list_gives_the_recorded_registers() {
             replayed += 1;
         }
     }
-    assert_eq!(replayed, 23, "golden scenarios");
+    assert_eq!(replayed, 25, "golden scenarios");
 }

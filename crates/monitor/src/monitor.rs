@@ -183,7 +183,7 @@ impl Monitor {
     /// The grant, when everything this access needs was done before and stands.
     fn remembered_grant(&self, plan: &Plan, known: &Known) -> Option<Grant> {
         let access = &plan.access;
-        if known.pending || known.doubtful || access.created || access.is_direct() {
+        if known.pending || known.doubtful || access.created {
             return None;
         }
         // What is written is not started, and what is started not written: see `Check::nobody_writes_it`.
@@ -205,8 +205,8 @@ impl Monitor {
                 inner.count(access.flags);
                 violation::arm(inner, plan, &hooks);
                 note_served(inner, plan, &hooks);
-                if access.is_write() && plan.rules.uses.wants_relabel(&hooks) {
-                    inner.relabel = true;
+                if access.is_write() {
+                    inner.relabel |= inner.hash_owed || plan.rules.uses.wants_relabel(&hooks);
                 }
             }
             stands
@@ -328,7 +328,7 @@ impl Monitor {
                 // A policy that does not appraise takes no notice of labels (`ima_reset_appraise_flags`).
                 Change::Label(_) if !appraises => {}
                 Change::Label(kind) => {
-                    inner.forget_label();
+                    inner.forget_content();
                     inner.signed = kind.is_some_and(|byte| is_signature(LabelType::from_byte(byte)));
                 }
             }

@@ -81,6 +81,7 @@ pub(crate) fn after_writing(monitor: &Monitor, object: &dyn Object) {
         let unchanged = known(DigestKind::Ima).or_else(|| known(DigestKind::Verity));
         let unchanged = unchanged.filter(|_| !inner.is_new_to_any());
         inner.age();
+        inner.hash_owed = false;
         (std::mem::take(&mut inner.relabel) && kept_up, unchanged)
     });
     match unchanged {

@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     /// A `hash` rule has seen this file once: its label is kept up whatever appraisals say (the kernel's `IMA_HASH`
     /// flag, which nothing takes back).
     pub hash_ruled: bool,
+    /// A `hash` rule has seen this content, so the next writer's close renews the label.
+    pub hash_owed: bool,
     /// The ring and policy generation that the appraisal results belong to.
     generation: Generation,
     /// Counts the changes told from outside; what was seen before one is not remembered after it.
@@ -142,7 +144,8 @@ impl Inner {
         self.forget_appraisals();
     }
 
-    /// The content changed: nothing known of it stands.
+    /// The content changed, or its label, which measurements carry and which says how it is hashed: nothing known of
+    /// it stands.
     pub fn forget_content(&mut self) {
         self.collected = Digests::default();
         self.kind = None;
@@ -164,12 +167,6 @@ impl Inner {
         for layer in &mut self.layers {
             layer.passed = Default::default();
         }
-    }
-
-    /// The label was replaced: measurements carry the label, so they do not stand either.
-    pub fn forget_label(&mut self) {
-        self.measured = [0; LAYERS];
-        self.forget_appraisals();
     }
 
     /// Forgets appraisals that were made under other keys or rules than those of `generation`.

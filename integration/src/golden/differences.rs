@@ -235,6 +235,25 @@ pub const ALL: &[Difference] = &[
         ],
     },
     Difference {
+        name: "What O_DIRECT leaves is not audited",
+        reason: "Where nothing is known of a file that is opened with O_DIRECT, the kernel audits it with a digest of \
+                 zeros, and then not again: the content that is read later has no record. imafs audits it when it is \
+                 first read.",
+        places: &[
+            audit("direct-io-and-labels", 1, 1, &["cause=failed(directio)"]),
+            audit("direct-io-and-labels", 3, 3, &["hash=\"sha256:7f51b4fb44dbc72708fac0a474600c2e"]),
+            audit("direct-io-and-labels", 14, 14, &["cause=failed(directio)"]),
+            audit("direct-io-and-labels", 16, 16, &["hash=\"sha256:feecfef6ff7afbac2e135661c61cb068"]),
+            audit("direct-io-and-labels", 19, 19, &["cause=failed(directio)"]),
+            audit(
+                "direct-io-and-labels",
+                21,
+                21,
+                &["cause=invalid-hash", "hash=\"sha256:df37c00766f1f0bee487d3586c75bef6"],
+            ),
+        ],
+    },
+    Difference {
         name: "The host's rules stay when the container loads its own",
         reason: "The kernel's first load replaces the built-in policy. Here what the mount was made with binds: \
                  rules that are loaded stand beside it in a layer of their own, an access is measured if either \

@@ -48,9 +48,7 @@ impl Check<'_> {
             let remember = current && !fixed && verdict.cause.is_none();
             inner.set_status(judged.index, class, required, status, remember);
         });
-        // What is appraised of such an open can only be an fs-verity digest; all else has been let through before.
-        let permitted = self.plan.access.is_direct() && decision.flags.contains(RuleFlags::PERMIT_DIRECTIO);
-        if !status.allows() && !permitted {
+        if !status.allows() && !self.direct_io_permitted(judged) {
             return self.refused(verdict.cause.map_or("failed", Cause::as_str));
         }
         self.nobody_writes_it(judged, evidence)?;
@@ -112,10 +110,15 @@ impl Check<'_> {
 
     /// `O_DIRECT` leaves nothing to appraise: denied unless the rule permits it.
     pub(super) fn direct_io(&self, judged: &Judged<'_>) -> Result<(), Denial> {
-        if judged.decision.flags.contains(RuleFlags::PERMIT_DIRECTIO) {
+        if self.direct_io_permitted(judged) {
             return Ok(());
         }
         self.refused("failed(directio)")
+    }
+
+    /// Whether the rule lets this open through whatever the label says, since it is made with `O_DIRECT`.
+    fn direct_io_permitted(&self, judged: &Judged<'_>) -> bool {
+        self.plan.access.is_direct() && judged.decision.flags.contains(RuleFlags::PERMIT_DIRECTIO)
     }
 
     /// `appraise_type=deny`: the rule itself refuses, whatever the label says.

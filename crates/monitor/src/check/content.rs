@@ -42,7 +42,8 @@ impl Gathered {
 impl Check<'_> {
     /// Label and digest of this kind of this access, gathered once.
     ///
-    /// With `O_DIRECT` the kernel does not read the content; an fs-verity digest it has anyway.
+    /// With `O_DIRECT` the kernel does not read the content; an fs-verity digest it has anyway, and what it knows of
+    /// content that has not changed since stands.
     pub(super) fn evidence(&self, kind: DigestKind) -> Result<&Evidence, EvidenceError> {
         let place = self.evidence.of(kind);
         if let Some(evidence) = place.get() {
@@ -50,24 +51,31 @@ impl Check<'_> {
         }
         let options = &self.monitor.options;
         let object = self.plan.object.as_ref();
-        let evidence = if self.plan.access.is_direct() && kind == DigestKind::Ima {
-            Evidence::of_direct_io(object, self.plan.facts.version, options.hash)
-                .map_err(EvidenceError::Unreachable)?
+        let remembered = |version: &ContentVersion, label: Option<&[u8]>, algo| {
+            object.state().with(|inner| {
+                let stands = self.stands(inner, kind, version, label);
+                inner.collected.of(kind).filter(|collected| stands && collected.digest.algo() == algo)
+            })
+        };
+        let wanted = Wanted { kind, default: options.hash, verity: options.verity };
+        let known = object.state().with(|inner| inner.collected.of(kind));
+        let direct = self.plan.access.is_direct() && kind == DigestKind::Ima;
+        let zeros = || Evidence::of_direct_io(object, self.plan.facts.version, options.hash);
+        let evidence = if direct && known.is_none() {
+            zeros().map_err(EvidenceError::Unreachable)?
         } else {
-            let remembered = |version: &ContentVersion, label: Option<&[u8]>, algo| {
-                object.state().with(|inner| {
-                    let stands = self.stands(inner, kind, version, label);
-                    inner.collected.of(kind).filter(|collected| stands && collected.digest.algo() == algo)
-                })
-            };
-            let wanted = Wanted { kind, default: options.hash, verity: options.verity };
             let mut evidence = gather(object, wanted, remembered)?;
             self.keep_algorithm(&mut evidence)?;
-            if let Some(collected) = evidence.collected.as_mut().filter(|_| self.left.writers) {
-                collected.stable = false;
+            // Under O_DIRECT only what was known before counts, and that it is still so.
+            if direct && known.is_none_or(|known| known.digest != evidence.digest) {
+                zeros().map_err(EvidenceError::Unreachable)?
+            } else {
+                if let Some(collected) = evidence.collected.as_mut().filter(|_| self.left.writers) {
+                    collected.stable = false;
+                }
+                self.adopt(&evidence);
+                evidence
             }
-            self.adopt(&evidence);
-            evidence
         };
         self.evidence.version.get_or_init(|| evidence.version);
         Ok(place.get_or_init(|| evidence))

@@ -91,8 +91,8 @@ impl<'a> Check<'a> {
         }
         self.plan.object.state().with(|inner| {
             note_served(inner, self.plan, &hooks);
-            if self.plan.access.is_write() && self.plan.rules.uses.wants_relabel(&hooks) {
-                inner.relabel = true;
+            if self.plan.access.is_write() {
+                inner.relabel |= inner.hash_owed || self.plan.rules.uses.wants_relabel(&hooks);
             }
         });
         let ticket = self.monitor.note_interpreter(self.plan, kind.as_ref());
@@ -293,7 +293,8 @@ impl<'a> Check<'a> {
         state.with(|inner| {
             inner.hashed = true;
             inner.hash_ruled = true;
-            inner.relabel = true;
+            inner.hash_owed = true;
+            inner.relabel |= inner.writers > 0;
             inner.signed |= kind == Some(LabelType::Signature);
         });
     }
