@@ -20,6 +20,8 @@ pub struct File {
     pub made: bool,
     /// Was opened for writing, or changed otherwise, since the start.
     pub touched: bool,
+    /// An open for writing was refused.
+    pub refused: bool,
     /// Its attributes were changed by path: owner, permissions, times.
     pub attributes: bool,
     /// Opens for reading that stand.
@@ -105,6 +107,11 @@ impl World {
         self.open.get(&(actor.to_owned(), name.to_owned())).map(|(file, _)| *file)
     }
 
+    /// Whether a file has more than one name.
+    pub fn has_links(&self, file: FileId) -> bool {
+        self.names.values().filter(|name| matches!(name, Name::File(other) if *other == file)).count() > 1
+    }
+
     /// The files that an operation is about.
     pub fn subjects(&self, op: &Op) -> BTreeSet<FileId> {
         let paths = match op.verb() {
@@ -161,6 +168,10 @@ impl World {
                 self.with(file, |file| file.shared_mapping = true);
             }
             _ if done => self.follow_names(op),
+            "open" | "put" | "append" if result == "EACCES" && writes(op) => {
+                let path = if op.verb() == "open" { op.arg(3) } else { op.arg(1) };
+                self.at(path, |file| file.refused = true);
+            }
             _ => {}
         }
     }
@@ -232,6 +243,15 @@ impl World {
         if let Some(file) = file.and_then(|file| self.files.get_mut(file)) {
             change(file);
         }
+    }
+}
+
+/// Whether an operation opens something for writing.
+pub fn writes(op: &Op) -> bool {
+    match op.verb() {
+        "put" | "append" => true,
+        "open" => op.arg(2).split('+').any(|flag| matches!(flag, "w" | "rw" | "trunc")),
+        _ => false,
     }
 }
 

@@ -9,9 +9,10 @@ use integration::golden::Scenario;
 use integration::oracle::campaign::{self, Plan};
 use integration::oracle::guest::Guest;
 use integration::oracle::render::Signers;
-use integration::oracle::{prove, stop};
+use integration::oracle::steps::{self, Difference};
+use integration::oracle::{both, prove, stop};
 use integration::{Need, Scratch, need};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use std::time::Duration;
     after_help = "Examples:\n  imafs-oracle --seed 1..50\n      fifty scenarios, two guests at a time\n  \
                   imafs-oracle --seed 7 --ops 30 --keep /var/tmp/seven\n      one scenario, kept with what both sides \
                   made of it\n  imafs-oracle --prove-recorder measure-basics,audit-rules\n      records these of \
-                  integration/golden anew: the same bytes must come out"
+                  integration/golden anew: the same bytes must come out\n  \
+                  imafs-oracle --scenario integration/golden/new\n      records a scenario written by hand"
 )]
 struct Arguments {
     /// A seed, or a first and a last one
@@ -47,6 +49,9 @@ struct Arguments {
     /// Instead: record scenarios of integration/golden anew and compare with their recordings; all, without names
     #[arg(long, value_name = "NAMES", num_args = 0..=1, default_missing_value = "", value_delimiter = ',')]
     prove_recorder: Option<Vec<String>>,
+    /// Instead: record the scenario in this directory on the kernel, play it on imafs, and show every difference
+    #[arg(long, value_name = "DIR", conflicts_with = "prove_recorder")]
+    scenario: Option<PathBuf>,
 }
 
 fn seeds(text: &str) -> Result<(u64, u64), String> {
@@ -89,6 +94,9 @@ fn run(arguments: Arguments) -> Result<bool> {
     if let Some(names) = arguments.prove_recorder {
         return prove_recorder(&guest, &scratch, names);
     }
+    if let Some(dir) = arguments.scenario {
+        return one_scenario(&guest, &dir);
+    }
     let target = integration::process::repository().join("target/oracle");
     let keep = arguments.keep.clone().unwrap_or(target);
     std::fs::create_dir_all(&keep).with_context(|| format!("cannot make {}", keep.display()))?;
@@ -106,6 +114,26 @@ fn run(arguments: Arguments) -> Result<bool> {
     println!("kernel      {}", guest.release());
     println!("{totals}");
     Ok(totals.agreed())
+}
+
+/// Records a scenario that somebody wrote, and shows what imafs makes of it. Nothing is explained: what a difference
+/// means is for its author to say, in `integration/src/golden/differences.rs`.
+fn one_scenario(guest: &Guest, dir: &Path) -> Result<bool> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let scenario =
+        Scenario { name, dir: dir.canonicalize().with_context(|| format!("no {}", dir.display()))? };
+    let runs = both::run(guest, &scenario)?;
+    let ops = scenario.operations("ops")?;
+    let found = steps::differences(&runs.kernel, &runs.imafs)?;
+    for difference in &found {
+        if let Difference::Step { index, .. } = difference {
+            let op = ops.get(*index).map(|op| op.escape_ascii().to_string()).unwrap_or_default();
+            println!("operation {}: {op}", index + 1);
+        }
+        println!("  {difference}");
+    }
+    println!("recorded in {}: {} differences", scenario.dir.join("kernel").display(), found.len());
+    Ok(found.is_empty())
 }
 
 /// Whether recorded scenarios come out as they did.

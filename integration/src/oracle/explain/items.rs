@@ -143,6 +143,13 @@ pub fn cause(record: &str) -> Option<&str> {
     value(record, "cause=")
 }
 
+/// Whether a record of an audit rule has a digest of zeros, as O_DIRECT leaves it.
+pub fn audits_zeros(record: &str) -> bool {
+    let digest = value(record, "hash=").and_then(|hash| hash.trim_matches('"').split_once(':'));
+    record.starts_with("type=1805")
+        && digest.is_some_and(|(_, digest)| digest.bytes().all(|byte| byte == b'0'))
+}
+
 fn value<'a>(record: &'a str, key: &str) -> Option<&'a str> {
     record.split(' ').find_map(|word| word.strip_prefix(key))
 }
@@ -150,15 +157,6 @@ fn value<'a>(record: &'a str, key: &str) -> Option<&'a str> {
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2);
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
-/// Whether an operation opens something for writing.
-pub fn writes(op: &Op) -> bool {
-    match op.verb() {
-        "put" | "append" => true,
-        "open" => op.arg(2).split('+').any(|flag| matches!(flag, "w" | "rw" | "trunc")),
-        _ => false,
-    }
 }
 
 /// Whether an operation opens something for reading.

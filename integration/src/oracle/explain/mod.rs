@@ -7,10 +7,12 @@
 
 mod items;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use crate::oracle::draft::{Draft, Op};
 use crate::oracle::steps::{Difference, Run, differences};
-use crate::oracle::world::{FileId, World};
+use crate::oracle::world::{self, FileId, World};
 use anyhow::Result;
 pub use items::{Item, Side, What};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +47,8 @@ pub struct Past {
     pub unopened: BTreeSet<(String, String)>,
     /// Files whose content or label is another since an explained difference, and by which explanation.
     pub parted: BTreeMap<FileId, &'static str>,
+    /// Files that the kernel audited with a digest of zeros, since they were opened with O_DIRECT.
+    pub audited_as_zeros: BTreeSet<FileId>,
     /// Files for which an earlier denial was recorded by the kernel, by file and cause.
     pub denied: BTreeSet<(FileId, String)>,
 }
@@ -176,7 +180,7 @@ fn note(
         past.unopened.insert((op.actor.to_owned(), op.arg(1).to_owned()));
     }
     // A refused write leaves other content than one that was let through.
-    let writes = op.is_some_and(items::writes) && item.what == What::Result;
+    let writes = op.is_some_and(world::writes) && item.what == What::Result;
     if (explanation.parts || writes)
         && let Some(file) = item.file
     {
@@ -193,6 +197,11 @@ fn remember(
     _imafs: Option<&crate::oracle::steps::Step>,
 ) {
     for record in &kernel.records {
+        if items::audits_zeros(record)
+            && let Some(file) = items::named(world, record)
+        {
+            past.audited_as_zeros.insert(file);
+        }
         if let (Some(cause), Some(file)) = (items::cause(record), items::named(world, record)) {
             past.denied.insert((file, cause.to_owned()));
         }
