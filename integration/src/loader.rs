@@ -5,7 +5,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What became of a policy that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,22 +18,20 @@ pub enum Loaded {
     NotOpened(Errno),
 }
 
-/// How long an earlier writer's descriptor may stay open: another test's child, between its fork and its exec, holds
-/// copies of this test's descriptors.
-const LINGER: Duration = Duration::from_secs(2);
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Keeps other tests of this process away. A child that one of them starts holds copies of this test's descriptors between
+/// its fork and its exec, and a load ends only when the last copy is closed.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Opens a control file for writing.
 ///
 /// # Errors
 /// The errno of `open(2)`.
 pub fn open_to_write(path: &Path) -> Result<OwnedFd, Errno> {
-    let end = Instant::now() + LINGER;
-    loop {
-        match rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::BUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
-            answer => return answer,
-        }
-    }
+    rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Writes a policy as `cat POLICY > FILE` does: all that is left, again and again, for each call takes one line.

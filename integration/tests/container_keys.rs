@@ -1,7 +1,7 @@
 //! Keys that the container adds to its own ring, KEY_CHECK, and the mode.
 
 use anyhow::{Context, Result, ensure};
-use integration::loader::{Loaded, load, open_to_write, write_once};
+use integration::loader::{Loaded, alone, load, open_to_write, write_once};
 use integration::process::{output, repository, succeed};
 use integration::{Door, Mount, Need, Stand, need};
 use rustix::io::Errno;
@@ -32,6 +32,7 @@ fn count(mount: &Mount) -> Result<u64> {
 #[test]
 fn a_key_is_measured_as_a_kernel_measures_it_once() -> Result<()> {
     need!(Need::Root, Need::Fuse, Need::Program("openssl"));
+    let _alone = alone();
     let stand = Stand::new()?;
     let pem = repository().join("crates/appraise/tests/vectors/ec.pem");
     let key = der(&stand, &pem)?;
@@ -62,6 +63,7 @@ fn a_key_is_measured_as_a_kernel_measures_it_once() -> Result<()> {
 #[test]
 fn keys_that_came_before_the_containers_rules_are_measured_with_them() -> Result<()> {
     need!(Need::Root, Need::Fuse, Need::Program("openssl"));
+    let _alone = alone();
     let stand = Stand::new()?;
     let key = der(&stand, &stand.keys.certificate)?;
     let own = ["--control", "rw", "--policy-owner", "container"];
@@ -79,6 +81,7 @@ fn keys_that_came_before_the_containers_rules_are_measured_with_them() -> Result
 #[test]
 fn a_key_that_nobody_vouches_for_is_refused_and_not_measured() -> Result<()> {
     need!(Need::Root, Need::Fuse, Need::Program("openssl"));
+    let _alone = alone();
     let stand = Stand::new()?;
     let own = ["--control", "rw", "--policy-owner", "container"];
     let mount = stand.mount()?.policy("measure func=KEY_CHECK\n")?.args(own).start()?;
@@ -115,6 +118,7 @@ fn a_key_that_nobody_vouches_for_is_refused_and_not_measured() -> Result<()> {
 #[test]
 fn a_blacklisted_key_is_refused_whoever_vouches_for_it() -> Result<()> {
     need!(Need::Root, Need::Fuse, Need::Program("openssl"));
+    let _alone = alone();
     let stand = Stand::new()?;
     let key = der(&stand, &stand.keys.certificate)?;
     // The digest of what was signed: the first element of the certificate.
@@ -141,6 +145,7 @@ fn a_blacklisted_key_is_refused_whoever_vouches_for_it() -> Result<()> {
 #[test]
 fn the_containers_rules_know_the_containers_keys_alone() -> Result<()> {
     need!(Need::Root, Need::Fuse, Need::Program("openssl"));
+    let _alone = alone();
     let stand = Stand::new()?;
     stand.file("signed", "content\n", 0o644)?;
     stand.sign("signed")?;
@@ -158,6 +163,7 @@ fn the_containers_rules_know_the_containers_keys_alone() -> Result<()> {
 #[test]
 fn the_container_tightens_the_mode_and_only_the_host_weakens_it() -> Result<()> {
     need!();
+    let _alone = alone();
     let stand = Stand::new()?;
     stand.file("unsigned", "content\n", 0o644)?;
     let policy = "appraise func=FILE_CHECK appraise_type=imasig\n";
@@ -191,6 +197,7 @@ fn the_container_tightens_the_mode_and_only_the_host_weakens_it() -> Result<()> 
 #[test]
 fn additions_to_the_list_are_recorded_where_that_is_asked_for() -> Result<()> {
     need!();
+    let _alone = alone();
     let stand = Stand::new()?;
     stand.file("a", "content\n", 0o644)?;
     let policy = "measure func=FILE_CHECK mask=MAY_READ\n";
