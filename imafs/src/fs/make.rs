@@ -107,15 +107,20 @@ impl Filesystem {
         Ok(self.entry(&node, &stat))
     }
 
-    /// Has the kernel look up the name of `node` again before it uses it. One request at a time for each record: until it
-    /// has been sent the kernel believes what it did at the first.
+    /// Has the kernel look up the names of `node` again before it uses them. One request at a time for each record: until
+    /// it has been sent the kernel believes what it did at the first.
+    ///
+    /// Besides the name it has now they are those at the sending, for one that was renamed meanwhile is expired under
+    /// its new name alone; of a record that was forgotten meanwhile none is known then.
     pub(super) fn look_up_again(&self, node: &Arc<Node>) {
-        let (Some(place), Some(kernel)) = (node.place(), self.kernel.get().cloned()) else { return };
+        let (Some(now), Some(kernel)) = (node.place(), self.kernel.get().cloned()) else { return };
         if !node.expiring.swap(true, Ordering::AcqRel) {
             let node = Arc::clone(node);
             self.notices.submit_free(move || {
                 node.expiring.store(false, Ordering::Release);
-                kernel.expire_name(place.parent.ino(), OsStr::from_bytes(&place.name));
+                for place in std::iter::once(now).chain(node.place()).chain(node.other_places()) {
+                    kernel.expire_name(place.parent.ino(), OsStr::from_bytes(&place.name));
+                }
             });
         }
     }

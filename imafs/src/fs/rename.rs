@@ -54,8 +54,12 @@ impl Filesystem {
         self.place(node, to.0, to.1, links);
         let from = Place::new(from.0, from.1);
         // Renaming one name of an inode to another of its names does nothing, and succeeds.
-        if has_several(node.kind(), links) && !self.vault.leads_to(&from, node) {
-            self.name_gone(node, &from, links);
+        if has_several(node.kind(), links) {
+            if !self.vault.leads_to(&from, node) {
+                self.name_gone(node, &from, links);
+            }
+            // What was to expire the name when the inode got its second one may have come too late for the old name.
+            self.look_up_again(node);
         }
     }
 }
