@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building, testing and the demo need, if any is missing; with the argument
-# `oracle` or `engines` also those of `make oracle` or `make test-engines`. Says nothing when all are there. Rust itself is not installed: see rustup.rs.
+# `oracle` or `engines` also those of `make oracle` or `make test-engines`. Says nothing when all are there.
+# Rust itself is not installed: see rustup.rs.
 set -eu
 
 packages='

@@ -2,7 +2,8 @@
 //!
 //! The crate knows imafs only from outside, as an operator does: it runs `imafs` and `imafs-sign`, looks at
 //! mounts through system calls, reads records and lists from files, and asks foreign tools (`evmctl`, `diff`,
-//! `getfattr`) for the truth. It links none of imafs's own crates, so that a mistake shared by them cannot hide.
+//! `getfattr`) for the truth. It links none of imafs's own crates, so that a mistake shared by them cannot hide; one test
+//! does, to make a list that no mount makes in that length, and asks foreign tools what it holds.
 //!
 //! A test makes a [`Stand`] (a scratch directory, throwaway keys, a source tree), mounts it with a [`Mount`] that
 //! always goes away again, walks through a [`Door`] and reads the [`Records`]. What a machine cannot offer is said

@@ -54,6 +54,15 @@ impl Link {
     }
 
     fn connect(&mut self) -> Result<Device, TpmError> {
+        let connected = self.try_to_connect();
+        match &mut self.end {
+            // A swtpm of our own that ended says better why.
+            End::Own(swtpm) => connected.map_err(|error| swtpm.end_at_start().unwrap_or(error)),
+            End::Tcti(_) => connected,
+        }
+    }
+
+    fn try_to_connect(&mut self) -> Result<Device, TpmError> {
         let tcti = match &mut self.end {
             End::Tcti(tcti) => tcti.clone(),
             End::Own(swtpm) => {

@@ -52,12 +52,17 @@ pub(crate) struct Swtpm {
     state: SwtpmState,
     socket: PathBuf,
     child: Option<Child>,
+    /// Reads what it says; gives its last words.
+    words: Option<JoinHandle<String>>,
 }
+
+/// How long one that listens may take to end because it cannot have its state: it asks for that only then.
+const TO_FAIL: Duration = Duration::from_secs(1);
 
 impl Swtpm {
     /// Starts nothing yet.
     pub(crate) fn new(state: SwtpmState, socket: PathBuf) -> Self {
-        Self { state, socket, child: None }
+        Self { state, socket, child: None, words: None }
     }
 
     /// Where it listens.
@@ -88,7 +93,24 @@ impl Swtpm {
             return Err(failed(said)(source));
         }
         self.child = Some(child);
+        self.words = words;
         Ok(())
+    }
+
+    /// Why it ended, if it did so soon after it began to listen; asked when it does not answer.
+    pub(crate) fn end_at_start(&mut self) -> Option<TpmError> {
+        let child = self.child.as_mut()?;
+        let until = Instant::now() + TO_FAIL;
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) | Err(_) => return None,
+            }
+        };
+        let said = self.words.take().and_then(|words| words.join().ok()).unwrap_or_default();
+        let source = io::Error::other(format!("it ended at once ({status})"));
+        Some(TpmError::Swtpm { said, source })
     }
 
     fn prepare(&self, again: bool) -> io::Result<()> {
