@@ -210,9 +210,18 @@ impl Node {
         gone.map(Place::uncounted)
     }
 
-    /// Notes that a name is gone. That by which it was found last stays on record: it may be open by it.
+    /// Notes that a name is gone. The newest of the others takes the place of that by which it was found last, so that
+    /// a name that is gone is neither believed nor in the way of those that are there; the only one stays, because the
+    /// inode may be open by it.
     pub(super) fn gone_from(&self, place: &Place) -> Option<Arc<Node>> {
-        let gone = self.places.lock().take(&place.parent, OsStr::from_bytes(&place.name));
+        let name = OsStr::from_bytes(&place.name);
+        let mut places = self.places.lock();
+        let gone = if places.last.as_ref().is_some_and(|last| last.is(&place.parent, name)) {
+            places.others.pop().and_then(|newest| places.last.replace(newest))
+        } else {
+            places.take(&place.parent, name)
+        };
+        drop(places);
         gone.map(Place::uncounted)
     }
 
@@ -300,5 +309,52 @@ impl Object for Node {
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node").field("ino", &self.ino).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Backing;
+
+    #[test]
+    fn names_that_are_gone_are_not_believed_and_take_no_room() {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "nothing is skipped in CI");
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let source = tempfile::tempdir().unwrap();
+        let vault = Arc::new(Vault::new(Backing::directory(source.path(), false).unwrap()));
+        let node = |ino, kind| {
+            Arc::new(Node::new(Ino(ino), Key::Number { device: 1, ino }, kind, Arc::clone(&vault)))
+        };
+        let (directory, file) = (node(1, FileType::Directory), node(2, FileType::RegularFile));
+        let known = || {
+            let mut names: Vec<_> =
+                file.place().into_iter().chain(file.other_places()).map(|place| place.name).collect();
+            names.sort();
+            names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>()
+        };
+        file.found_at(&directory, "first".as_ref(), false);
+        for name in ["second", "third"] {
+            file.also_at(&directory, name.as_ref());
+        }
+        // Each name is looked up before it is removed, and so is the last one looked up when it goes.
+        for number in 0..2 * NAMES_MAX {
+            let name = format!("{number}");
+            file.also_at(&directory, name.as_ref());
+            file.found_at(&directory, name.as_ref(), true);
+            file.gone_from(&Place::new(&directory, name.as_ref()));
+            assert_eq!(known(), ["first", "second", "third"]);
+        }
+        assert_eq!(directory.children.load(Ordering::Acquire), 3);
+        for name in ["third", "first"] {
+            file.gone_from(&Place::new(&directory, name.as_ref()));
+        }
+        assert_eq!(known(), ["second"]);
+        file.gone_from(&Place::new(&directory, "second".as_ref()));
+        assert_eq!(known(), ["second"], "it may be open by it");
+        assert_eq!(directory.children.load(Ordering::Acquire), 1);
     }
 }
