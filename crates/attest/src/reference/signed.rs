@@ -1,0 +1,43 @@
+//! All-signed: a file is as good as its signature.
+
+use ima::LabelType;
+use keyring::{Keyring, VerifyError};
+
+use super::Subject;
+use crate::verdict::EntryCause;
+
+/// Judges by the signature in the entry, or for a buffer by the keys of the ring.
+pub(super) fn judge(ring: &Keyring, subject: &Subject<'_>) -> EntryCause {
+    if let Some(buffer) = subject.buffer {
+        let known = ring.list().iter().any(|certificate| certificate.der() == buffer);
+        return if known { EntryCause::KnownKey } else { EntryCause::NotInReference };
+    }
+    let Some(label) = subject.entry.signature() else { return EntryCause::Unsigned };
+    let signature = match ima::parse_signature(label) {
+        Ok(signature) => signature,
+        Err(ima::ParseError::NotASignature(_)) => return EntryCause::Unsigned,
+        Err(_) => return EntryCause::BadSignature,
+    };
+    let signed = match (signature.label_type, signature.version) {
+        (LabelType::Signature, 2) => Ok(subject.digest),
+        (LabelType::Signature | LabelType::VeritySignature, _) => {
+            ima::file_id_digest(signature.label_type, &subject.digest)
+        }
+        // EVM's signature is over attributes, not over the content.
+        (LabelType::PortableSignature, _) => return EntryCause::Unsigned,
+        (LabelType::Digest | LabelType::Hmac | LabelType::DigestNg | LabelType::Other(_), _) => {
+            return EntryCause::Unsigned;
+        }
+    };
+    let Ok(signed) = signed else { return EntryCause::BadSignature };
+    if signature.algo != Some(subject.digest.algo()) {
+        return EntryCause::BadSignature;
+    }
+    match ring.verify(signature.keyid, &signed, signature.signature) {
+        Ok(()) => EntryCause::Signed,
+        Err(VerifyError::UnknownKey { .. } | VerifyError::Revoked { .. }) => EntryCause::UnknownKey,
+        Err(
+            VerifyError::Unsupported { .. } | VerifyError::SignatureLength { .. } | VerifyError::BadSignature,
+        ) => EntryCause::BadSignature,
+    }
+}
