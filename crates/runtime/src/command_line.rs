@@ -11,11 +11,16 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
+use crate::Error;
+
 /// Where runc keeps its containers when `--root` does not say.
 const DEFAULT_ROOT: &str = "/run/runc";
 
 /// Options before the command that take a value, of runc and of crun.
 const GLOBAL_VALUES: [&str; 6] = ["root", "log", "log-format", "criu", "rootless", "cgroup-manager"];
+
+/// Our own options before the command; each takes a value.
+const OURS: [&str; 2] = ["imafs-config", "imafs-profile"];
 
 /// What an engine wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,24 +74,47 @@ pub struct Invocation {
     pub config: Option<PathBuf>,
     /// `--imafs-profile`.
     pub profile: Option<String>,
+    /// The first option that is spelled as one of ours and is none, or has no value: whoever wrote it wanted a check.
+    pub mistaken: Option<String>,
 }
 
-/// Reads a command line, the program's own name left out. Never fails: what is wrong the real runtime will say.
+impl Invocation {
+    /// Refuses a line whose options of ours were not all understood.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn check(&self) -> Result<(), Error> {
+        match &self.mistaken {
+            Some(option) => Err(Error::Option { option: option.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a command line, the program's own name left out. Never fails: what is wrong the real runtime will say, and
+/// [`Invocation::check`] of our own options.
 #[must_use]
 pub fn parse(arguments: Vec<OsString>) -> Invocation {
     let mut all = Words { rest: arguments.into_iter().collect() };
     let mut globals = Vec::new();
     let mut ours = Vec::new();
+    let mut mistaken = None;
     let command = loop {
         match all.next() {
-            Some(word) if is_option(&word) => {
-                let list = if word.as_bytes().starts_with(b"--imafs-") { &mut ours } else { &mut globals };
-                let wants_value = name(&word)
-                    .is_some_and(|name| GLOBAL_VALUES.contains(&name) || name.starts_with("imafs-"));
-                list.push(word);
-                if wants_value && !list.last().is_some_and(|word| word.as_bytes().contains(&b'=')) {
-                    list.extend(all.next());
+            Some(word) if is_ours(&word) => {
+                let known = name(&word).is_some_and(|name| OURS.contains(&name));
+                let value = if word.as_bytes().contains(&b'=') { None } else { all.next_if(known) };
+                if !known || (value.is_none() && !word.as_bytes().contains(&b'=')) {
+                    mistaken.get_or_insert_with(|| word.to_string_lossy().into_owned());
                 }
+                ours.push(word);
+                ours.extend(value);
+            }
+            Some(word) if is_option(&word) => {
+                let wants_value = name(&word).is_some_and(|name| GLOBAL_VALUES.contains(&name));
+                let value = all.next_if(wants_value && !word.as_bytes().contains(&b'='));
+                globals.push(word);
+                globals.extend(value);
             }
             other => break other,
         }
@@ -108,6 +136,7 @@ pub fn parse(arguments: Vec<OsString>) -> Invocation {
         log_format: log_format(value_of(&globals, &["log-format"]).as_deref()),
         config: value_of(&ours, &["imafs-config"]).map(path),
         profile: value_of(&ours, &["imafs-profile"]).map(|name| name.to_string_lossy().into_owned()),
+        mistaken,
         forwarded: globals.iter().cloned().chain(command).chain(rest).collect(),
         globals,
     }
@@ -120,6 +149,10 @@ struct Words {
 impl Words {
     fn next(&mut self) -> Option<OsString> {
         self.rest.pop_front()
+    }
+
+    fn next_if(&mut self, wanted: bool) -> Option<OsString> {
+        if wanted { self.next() } else { None }
     }
 }
 
@@ -136,6 +169,11 @@ fn command_of(word: Option<&OsStr>) -> Command {
 
 fn log_format(value: Option<&OsStr>) -> LogFormat {
     if value == Some(OsStr::new("json")) { LogFormat::Json } else { LogFormat::Text }
+}
+
+/// Whether an option means us, with one dash or two, as Go's flag packages take them.
+fn is_ours(word: &OsStr) -> bool {
+    word.as_bytes().starts_with(b"--imafs-") || word.as_bytes().starts_with(b"-imafs-")
 }
 
 fn is_option(word: &OsStr) -> bool {
@@ -246,6 +284,28 @@ mod tests {
         assert_eq!(found.globals.join(OsStr::new(" ")), OsString::from("--debug --root /r"));
         // After the command they are the container's business: `exec` hands them to a program.
         assert_eq!(parsed("exec c1 sh --imafs-profile=web").profile, None);
+    }
+
+    #[test]
+    fn an_option_that_looks_like_ours_and_is_none_is_refused() {
+        for (line, option) in [
+            ("--imafs-profle=web run c1", "--imafs-profle=web"),
+            ("--imafs-profile=web --imafs-confg /e run c1", "--imafs-confg"),
+            ("-imafs-x run c1", "-imafs-x"),
+            ("--imafs-profile", "--imafs-profile"),
+            ("--imafs-config=/e --imafs-help", "--imafs-help"),
+        ] {
+            let found = parsed(line);
+            assert_eq!(found.mistaken.as_deref(), Some(option), "{line}");
+            assert!(found.check().unwrap_err().to_string().contains(option));
+        }
+        for line in ["--imafs-profile=web run c1", "-imafs-profile web run c1", "exec c1 x --imafs-profle=y"]
+        {
+            let found = parsed(line);
+            assert_eq!(found.mistaken, None, "{line}");
+            found.check().unwrap();
+        }
+        assert_eq!(parsed("-imafs-profile web run c1").profile.as_deref(), Some("web"));
     }
 
     #[test]

@@ -23,6 +23,14 @@ pub enum Error {
         /// What is wrong, and where.
         reason: String,
     },
+    /// An option before the command that begins like ours.
+    #[error(
+        "'{option}' is no option of imafs-runtime: there are --imafs-profile=NAME and --imafs-config=FILE"
+    )]
+    Option {
+        /// The option as it came.
+        option: String,
+    },
     /// An annotation that cannot be followed.
     #[error("annotation {name}: {reason}")]
     Annotation {

@@ -36,7 +36,7 @@ use std::process::ExitCode;
 /// Runs the program with these arguments, its own name left out.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let invocation = command_line::parse(arguments);
-    match lifecycle::run(&invocation) {
+    match invocation.check().and_then(|()| lifecycle::run(&invocation)) {
         Ok(code) => code,
         Err(error) => report::failure(&invocation, &error),
     }
