@@ -273,6 +273,8 @@ fn the_journal_gets_one_datagram_with_the_parts_of_the_record() {
     assert_eq!(String::from_utf8_lossy(&buffer[..length]), expected);
 
     drop(journald);
+    assert!(JournalSink::at(&path, Format::Kernel).is_err(), "nobody listens at the socket that is left");
+    assert!(JournalSink::at(&dir.path().join("none"), Format::Kernel).is_err());
     audit.emit(rule(2));
     assert!(audit.flush(LONG));
     assert_eq!(audit.dropped(), 1, "a journal that is gone is counted");

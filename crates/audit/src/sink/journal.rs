@@ -39,7 +39,7 @@ impl JournalSink {
     /// A sink to the running journal.
     ///
     /// # Errors
-    /// When no socket can be made. That nobody listens shows at the first record.
+    /// When no socket can be made, or nobody listens there. A journal that goes later and comes back is found again.
     pub fn new(format: Format) -> io::Result<Self> {
         Self::at(Path::new(SOCKET), format)
     }
@@ -49,6 +49,8 @@ impl JournalSink {
     /// # Errors
     /// As [`JournalSink::new`].
     pub fn at(path: &Path, format: Format) -> io::Result<Self> {
+        // Connected once only to learn whether somebody listens: what is sent is addressed each time.
+        UnixDatagram::unbound()?.connect(path)?;
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { socket, path: path.to_owned(), format })

@@ -123,9 +123,9 @@ impl SinkSpec {
     /// Opens the sink.
     ///
     /// # Errors
-    /// What opening the file or making the socket said; the caller knows the name. A journal that does not
-    /// run is no error here: records sent meanwhile count as lost. A kernel that would not take records is one,
-    /// a [`SocketError`] within.
+    /// What opening the file or reaching the socket said; the caller knows the name. A journal that ends later is no
+    /// error: records sent meanwhile count as lost. A kernel that would not take records is one, a [`SocketError`]
+    /// within.
     pub fn open(&self, format: Format) -> io::Result<Box<dyn Sink>> {
         Ok(match self {
             SinkSpec::File(path) => Box::new(file::FileSink::open(path, format)?),
