@@ -10,6 +10,7 @@ use ima::{Digest, Event, HashAlgo, PcrIndex, Template};
 use measure::MeasureError;
 use policy::{Actions, Decision, Func, Subject, SubjectIds, SubjectUnknown};
 
+use crate::check::chain;
 use crate::denial::Denial;
 use crate::monitor::Monitor;
 use crate::options::OnMeasureFailure;
@@ -61,7 +62,7 @@ impl Monitor {
 
     fn measure_key_by(&self, rules: &Rules, ring: &str, key: &[u8], who: &Process) -> Result<(), Denial> {
         let Err(error) = self.try_measure_key(rules, ring, key, who) else { return Ok(()) };
-        tracing::warn!(ring, %error, "cannot measure a key");
+        tracing::warn!(ring, error = %chain(&error), "cannot measure a key");
         let cause = match &error {
             KeyError::Undecided(_) => "unknown-subject".into(),
             KeyError::Measure(MeasureError::Extend { source, .. }) => {

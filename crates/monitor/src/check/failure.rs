@@ -85,7 +85,7 @@ impl Check<'_> {
     }
 
     pub(super) fn unmeasured(&self, error: &dyn std::error::Error, cause: Cow<'static, str>) -> Denial {
-        tracing::warn!(path = %self.name().escape_ascii(), %error, "cannot measure");
+        tracing::warn!(path = %self.name().escape_ascii(), error = %chain(error), "cannot measure");
         self.record(&Event::new(RecordType::IntegrityPcr, "add_template_measure", cause));
         Denial::open("measurement-failed")
     }
@@ -97,4 +97,18 @@ impl Check<'_> {
             OnMeasureFailure::Log => Ok(()),
         }
     }
+}
+
+/// An error with its causes in one line: the outer one says what could not be written, an inner one that the disk is full.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -9,6 +9,8 @@ mod content;
 mod exclusion;
 mod failure;
 
+pub(crate) use failure::chain;
+
 use std::cell::{Cell, OnceCell};
 use std::time::SystemTime;
 
