@@ -50,8 +50,15 @@ pub struct RuleError {
     pub errno: RuleErrno,
 }
 
+/// Of a longer token only so much is quoted: a program given as a policy has lines of kilobytes.
+const QUOTED_MAX: usize = 256;
+
 fn quoted(token: &str) -> String {
-    if token.is_empty() { String::new() } else { format!("{token:?} ") }
+    match token.char_indices().nth(QUOTED_MAX) {
+        _ if token.is_empty() => String::new(),
+        Some((end, _)) => format!("{:?}... ", token.get(..end).unwrap_or_default()),
+        None => format!("{token:?} "),
+    }
 }
 
 /// A text that makes no policy: its first line that makes no rule.

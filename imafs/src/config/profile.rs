@@ -99,7 +99,7 @@ fn content_error(error: &serde_yaml::Error, path: &Path) -> ProfileError {
     let at = error.location().map(|at| (at.line(), at.column()));
     let whole = error.to_string();
     // The library appends the position, which is told before the message here.
-    let message = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
+    let message = without_content(whole.split(" at line ").next().unwrap_or(&whole));
     let (message, suggestion) = match unknown_name(&message) {
         Some((kind, name, known)) => {
             let suggestion = nearest(name, known.iter().copied()).map(str::to_owned);
@@ -115,6 +115,15 @@ fn content_error(error: &serde_yaml::Error, path: &Path) -> ProfileError {
         None => (message, None),
     };
     ProfileError::Content { path: path.to_owned(), at, message, suggestion }
+}
+
+/// The message without a long text that it quotes: whoever names the wrong file, a private key's, must not find it in a log.
+fn without_content(message: &str) -> String {
+    let quoted = message.split_once("string \"").and_then(|(before, rest)| {
+        let (text, after) = rest.rsplit_once("\", ")?;
+        (text.len() > 40).then(|| format!("{before}text, {after}"))
+    });
+    quoted.as_deref().unwrap_or(message).replace("expected struct Options", "expected a mapping of options")
 }
 
 /// Takes serde's "unknown field `x`, expected one of `a`, `b`" apart: what kind of name, the name, the known ones.
