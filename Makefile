@@ -30,7 +30,7 @@ build: deps
 
 test: check keylime
 	$(CARGO) build --workspace --bins
-	RUST_LIB_BACKTRACE=0 $(CARGO) test --workspace --no-fail-fast
+	CARGO="$(CARGO)" scripts/test.sh
 
 # Twenty containers and ten kills an engine; IMAFS_ENGINE_CONTAINERS and IMAFS_ENGINE_KILLS ask for more.
 test-engines: build
