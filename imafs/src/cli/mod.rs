@@ -48,9 +48,7 @@ enum Verb {
     Policy(policy::PolicyArgs),
     Journal(journal::JournalArgs),
     Profile(profile::ProfileArgs),
-    #[command(hide = true)]
     Man(generate::ManArgs),
-    #[command(hide = true)]
     Completions(generate::CompletionsArgs),
 }
 

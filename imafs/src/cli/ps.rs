@@ -63,11 +63,16 @@ fn rows(states: &[State], now: u64) -> Vec<Vec<String>> {
             state.policy.clone(),
             state.appraise.clone(),
             span(now.saturating_sub(state.since)),
-            state.source.clone(),
-            state.target.clone(),
+            shown(&state.source),
+            shown(&state.target),
         ]
     };
     std::iter::once(head).chain(states.iter().map(row)).collect()
+}
+
+/// A path as it may stand on a terminal: control characters of hostile names are escaped.
+fn shown(path: &str) -> String {
+    if path.chars().any(char::is_control) { format!("{path:?}") } else { path.to_owned() }
 }
 
 /// A span of seconds in its two largest units.
@@ -107,6 +112,7 @@ mod tests {
         };
         let rows = rows(std::slice::from_ref(&state), 75);
         assert_eq!(rows[1][2..6], ["stale", "exec", "enforce", "1m5s"]);
+        assert_eq!([shown("/a b"), shown("/a\nb\u{1b}[2J")], ["/a b", "\"/a\\nb\\u{1b}[2J\""]);
         assert!(json_line(&state).unwrap().contains("\"state\":\"stale\""));
     }
 }

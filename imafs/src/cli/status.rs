@@ -1,5 +1,6 @@
 //! `imafs status`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -37,7 +38,7 @@ pub(super) fn run(args: &StatusArgs) -> Outcome {
     let (run_dir, state) = find(&args.target)?;
     let request = args.show.as_ref().map_or("status".to_owned(), |path| format!("show {path}"));
     let cannot = |reason: String| Failure::cannot(format!("ask the mount at {}", state.target), reason);
-    let answer = socket::ask(&run_dir.socket(&state.ns_id), &request)
+    let answer = ask(&run_dir, &state, &request)
         .map_err(|error| {
             cannot(plain(&error)).advise(format!("see whether process {} still runs", state.pid))
         })?
@@ -49,6 +50,12 @@ pub(super) fn run(args: &StatusArgs) -> Outcome {
     }
     let facts: Value = serde_json::from_slice(&answer).map_err(|error| cannot(error.to_string()))?;
     if args.json { output::print(&facts.to_string()) } else { output::print(&readable(&facts)) }
+}
+
+/// Asks a mount, and says so when the answer is long in coming.
+pub(super) fn ask(run_dir: &RunDir, state: &State, request: &str) -> io::Result<Result<Vec<u8>, String>> {
+    let slow = || eprintln!("process {} does not answer; waiting a minute for it", state.pid);
+    socket::ask(&run_dir.socket(&state.ns_id), request, slow)
 }
 
 /// Finds a running mount, or says what is there instead.

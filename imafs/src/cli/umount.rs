@@ -36,6 +36,10 @@ pub struct UmountArgs {
 pub(super) fn run(args: &UmountArgs) -> Outcome {
     let run_dir = RunDir::from_environment();
     let when = if args.lazy { Unmount::WhenUnused } else { Unmount::Now };
+    if !rustix::process::geteuid().is_root() {
+        let failure = Failure::cannot(format!("unmount {}", args.target.display()), "unmounting needs root");
+        return Err(failure.advise("try again with sudo"));
+    }
     match run_dir.find(&args.target) {
         Some(state) if state.is_running() => {
             ask(&run_dir, &state, when)?;
@@ -63,7 +67,8 @@ fn ask(run_dir: &RunDir, state: &State, when: Unmount) -> Result<(), Failure> {
         Unmount::Now => "stop",
         Unmount::WhenUnused => "stop-lazily",
     };
-    match socket::ask(&run_dir.socket(&state.ns_id), request) {
+    let slow = || eprintln!("process {} does not answer; waiting a minute for it", state.pid);
+    match socket::ask(&run_dir.socket(&state.ns_id), request, slow) {
         Ok(Ok(_)) => Ok(()),
         // It ended meanwhile, for whatever reason.
         Ok(Err(_)) | Err(_) if !state.is_running() => Ok(()),
@@ -101,7 +106,16 @@ fn busy(target: &Path) -> Failure {
     let failure = Failure::cannot(format!("unmount {}", target.display()), "it is in use").with_code(NO);
     let holders = holders::of(target, 5).unwrap_or_default();
     let failure = holders.iter().fold(failure, |failure, holder| failure.advise(holder.to_string()));
-    failure.advise(format!("end them and try again, or detach it: imafs umount --lazy {}", target.display()))
+    let beneath = mounts::beneath(target);
+    let failure = beneath.iter().take(5).fold(failure, |failure, mount| {
+        failure.advise(format!(
+            "{} ({}) is mounted beneath it: umount it first",
+            mount.point.display(),
+            mount.kind
+        ))
+    });
+    let end = if holders.is_empty() { "" } else { "end them and try again, or " };
+    failure.advise(format!("{end}detach it: imafs umount --lazy {}", target.display()))
 }
 
 /// Waits for the process to end: only then have all records been written.

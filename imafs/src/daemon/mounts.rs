@@ -37,6 +37,13 @@ pub fn at(target: &Path) -> Option<Mount> {
     all().ok()?.into_iter().rfind(|mount| mount.point == target)
 }
 
+/// What is mounted on directories beneath `target`.
+pub fn beneath(target: &Path) -> Vec<Mount> {
+    let mut mounts = all().unwrap_or_default();
+    mounts.retain(|mount| mount.point != target && is_beneath(&mount.point, target));
+    mounts
+}
+
 /// Source: proc_pid_mountinfo(5).
 fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()

@@ -317,20 +317,21 @@ fn reason(error: &MountError) -> String {
 /// Some who keep a mount busy, in one line.
 fn busy(target: &Path) -> String {
     let holders = holders::of(target, 4).unwrap_or_default();
-    let named: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    let beneath = mounts::beneath(target).into_iter().take(4);
+    let beneath = beneath.map(|mount| format!("{} is mounted beneath it", mount.point.display()));
+    let named: Vec<String> = holders.iter().map(ToString::to_string).chain(beneath).collect();
     if named.is_empty() { "nobody that can be seen from here".to_owned() } else { named.join(", ") }
 }
 
-/// Opens the log before anything is mounted: one that was named is continued, the default one, which lies in memory,
-/// begins anew.
+/// Opens the log before anything is mounted: one that was named is continued; the default one, which lies in memory,
+/// begins anew, and the one before is kept beside it, for it may say why that mount ended.
 fn open_log(config: &MountConfig, run_dir: &RunDir) -> Result<File, Failure> {
     let path = config.log.clone().unwrap_or_else(|| run_dir.log(config.ns_id.as_str()));
     let open = || {
-        let log = File::options().create(true).append(true).mode(0o600).open(&path)?;
-        if config.log.is_none() {
-            log.set_len(0)?;
+        if config.log.is_none() && std::fs::metadata(&path).is_ok_and(|log| log.len() > 0) {
+            std::fs::rename(&path, path.with_extension("log.1"))?;
         }
-        Ok(log)
+        File::options().create(true).append(true).mode(0o600).open(&path)
     };
     open().map_err(|error: io::Error| {
         Failure::cannot(format!("open log {}", path.display()), plain(&error))
@@ -339,8 +340,8 @@ fn open_log(config: &MountConfig, run_dir: &RunDir) -> Result<File, Failure> {
 }
 
 fn start_log(readiness: &Readiness) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("IMAFS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let wanted = std::env::var("IMAFS_LOG").unwrap_or_default();
+    let (filter, mistaken) = log_filter(&wanted);
     let on_terminal = matches!(readiness, Readiness::Supervisor) && io::stderr().is_terminal();
     let colour = on_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // A second subscriber is refused; the first one stays.
@@ -355,4 +356,21 @@ fn start_log(readiness: &Readiness) {
             .log_internal_errors(false)
             .try_init(),
     );
+    if mistaken {
+        tracing::warn!("IMAFS_LOG={wanted} is none of error, warn, info, debug, trace or off: taken as info");
+    }
+}
+
+/// What is logged, and whether `wanted` was not understood. A single word is a level: the library would take a mistyped
+/// one for the name of a part of the program, and log nothing else.
+fn log_filter(wanted: &str) -> (tracing_subscriber::EnvFilter, bool) {
+    let info = || tracing_subscriber::EnvFilter::new("info");
+    if wanted.is_empty() {
+        return (info(), false);
+    }
+    let is_level = wanted.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    if !is_level && !wanted.contains('=') {
+        return (info(), true);
+    }
+    tracing_subscriber::EnvFilter::try_new(wanted).map_or_else(|_| (info(), true), |filter| (filter, false))
 }

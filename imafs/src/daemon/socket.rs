@@ -29,6 +29,9 @@ pub const COVERED: &str = "something else is mounted over it, or it was moved";
 /// How long one side waits for the other's next bytes. An unmount flushes, which takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long whoever asks waits before it says that there is no answer yet.
+const NOTICE: Duration = Duration::from_secs(3);
+
 /// How long the end of the process waits for an answer that is being written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -131,16 +134,24 @@ fn converse(connection: &UnixStream, answers: &Answers) -> io::Result<()> {
     connection.write_all(&answer)
 }
 
-/// Asks the mount behind a socket; the inner error is its own refusal.
+/// Asks the mount behind a socket; the inner error is its own refusal. When there is no answer for three seconds
+/// `slow` is called once, and the wait goes on to its end, a minute.
 ///
 /// # Errors
 /// When nobody answers there.
-pub fn ask(path: &Path, request: &str) -> io::Result<Result<Vec<u8>, String>> {
+pub fn ask(path: &Path, request: &str, slow: impl FnOnce()) -> io::Result<Result<Vec<u8>, String>> {
     let mut connection = UnixStream::connect(path)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_read_timeout(Some(NOTICE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
     writeln!(connection, "{request}")?;
     let mut answer = BufReader::new(connection);
+    let is_late =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    let late = answer.fill_buf().is_err_and(|error| is_late(&error));
+    answer.get_ref().set_read_timeout(Some(PATIENCE))?;
+    if late {
+        slow();
+    }
     let mut first = String::new();
     answer.read_line(&mut first)?;
     match first.trim_end().split_once(' ').unwrap_or((first.trim_end(), "")) {
