@@ -24,6 +24,8 @@ pub struct Cli {
 pub enum Verb {
     /// Say whether evidence is to be trusted, and why not.
     Verify(VerifyArgs),
+    /// The same as a page for people: one HTML file that needs no network.
+    Report(ReportArgs),
 }
 
 /// `imafs-attest verify`.
@@ -35,6 +37,40 @@ pub enum Verb {
     The nonce is the one that the evidence was asked for with, which nobody could have known before.\n\
     Exit status: 0 trusted; 1 refused, and each reason is listed; 2 could not find out.")]
 pub struct VerifyArgs {
+    /// What is asked.
+    #[command(flatten)]
+    pub question: QuestionArgs,
+    /// Which entries to list.
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "offending")]
+    pub entries: Entries,
+    /// One JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `imafs-attest report`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    imafs-attest report web.evidence --nonce $NONCE --ak ak.pem --keyring /etc/keys/image -o web.html\n  \
+    imafs status web --show audit > audit.json\n  \
+    imafs-attest report web.evidence --nonce $NONCE --ak ak.pem --digests image.sha256 --audit audit.json -o web.html\n\n\
+    Exit status: 0 the page was written, and the evidence is trusted; 1 it was written, and the evidence is refused; 2 \
+    there is no page.")]
+pub struct ReportArgs {
+    /// What is asked.
+    #[command(flatten)]
+    pub question: QuestionArgs,
+    /// The page [default: the evidence's name with .html]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Audit records of the mount as JSON lines, to show what it refused.
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+}
+
+/// What evidence is asked.
+#[derive(Debug, Args)]
+pub struct QuestionArgs {
     /// The evidence, as `imafs-attest quote` writes it.
     #[arg(value_name = "EVIDENCE")]
     pub evidence: PathBuf,
@@ -59,12 +95,6 @@ pub struct VerifyArgs {
     /// Ignore entries beyond those that the quote covers, instead of refusing the list.
     #[arg(long)]
     pub insecure_allow_unproven: bool,
-    /// Which entries to list.
-    #[arg(long, value_enum, value_name = "WHICH", default_value = "offending")]
-    pub entries: Entries,
-    /// One JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Which attestation key is trusted.

@@ -14,6 +14,7 @@ mod entries;
 pub mod evidence;
 pub mod reference;
 mod replay;
+pub mod report;
 mod succession;
 pub mod tpm;
 pub mod trust;

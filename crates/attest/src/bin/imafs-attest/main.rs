@@ -5,6 +5,7 @@
 
 mod inputs;
 mod output;
+mod report;
 mod verify;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.verb {
         Verb::Verify(args) => verify::run(&args),
+        Verb::Report(args) => report::run(&args),
     };
     match outcome {
         Ok(Ending::Done) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use attest::cli::{Entries, VerifyArgs};
+use attest::cli::{Entries, QuestionArgs, VerifyArgs};
 use attest::verdict::{CheckOutcome, EntryFacts, EntrySelection, EntryVerdict, Overall, Verdict};
 use attest::verify::{Question, Unproven, Violations, verify};
 use ima::PcrIndex;
@@ -12,7 +12,11 @@ use ima::PcrIndex;
 use crate::{Ending, inputs};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<Ending> {
-    let verdict = judge(args)?;
+    let entries = match args.entries {
+        Entries::Offending => EntrySelection::Offending,
+        Entries::All => EntrySelection::All,
+    };
+    let verdict = judge(&args.question, entries)?;
     let mut out = BufWriter::new(io::stdout().lock());
     if args.json {
         serde_json::to_writer(&mut out, &verdict).map_err(io::Error::from)?;
@@ -25,7 +29,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ending> {
 }
 
 /// The verdict on the evidence that the arguments name.
-pub(crate) fn judge(args: &VerifyArgs) -> Result<Verdict> {
+pub(crate) fn judge(args: &QuestionArgs, entries: EntrySelection) -> Result<Verdict> {
     let trust = inputs::trust(&args.trust)?;
     let references = inputs::references(&args.reference)?;
     let earlier = args.after.as_deref().map(inputs::read).transpose()?;
@@ -39,10 +43,7 @@ pub(crate) fn judge(args: &VerifyArgs) -> Result<Verdict> {
         after: earlier.as_deref(),
         violations: if args.insecure_allow_violations { Violations::Allow } else { Violations::Refuse },
         unproven: if args.insecure_allow_unproven { Unproven::Ignore } else { Unproven::Refuse },
-        entries: match args.entries {
-            Entries::Offending => EntrySelection::Offending,
-            Entries::All => EntrySelection::All,
-        },
+        entries,
     };
     verify(&file, &question).with_context(|| about(&args.evidence))
 }

@@ -1,0 +1,66 @@
+//! `imafs-attest report`
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use attest::cli::ReportArgs;
+use attest::report::{About, Denials, page};
+use attest::verdict::EntrySelection;
+use time::OffsetDateTime;
+
+use crate::{Ending, inputs, verify};
+
+pub(crate) fn run(args: &ReportArgs) -> Result<Ending> {
+    let denials = args.audit.as_deref().map(inputs::read).transpose()?;
+    let verdict = verify::judge(&args.question, EntrySelection::All)?;
+    let evidence = &args.question.evidence;
+    let about = About {
+        evidence: evidence.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        time: now(),
+        denials: denials.map(|text| Denials::parse(&text)),
+    };
+    let output = args.output.clone().unwrap_or_else(|| beside(evidence));
+    write(&output, page(&verdict, &about).as_bytes())
+        .with_context(|| format!("cannot write {}", output.display()))?;
+    let word = if verdict.is_trusted() { "trusted" } else { "refused" };
+    writeln!(io::stdout(), "{word}: see {}", output.display())?;
+    Ok(if verdict.is_trusted() { Ending::Done } else { Ending::No })
+}
+
+/// The evidence's name with `.html` added.
+fn beside(evidence: &Path) -> PathBuf {
+    let mut name = evidence.file_name().unwrap_or_default().to_owned();
+    name.push(".html");
+    evidence.with_file_name(name)
+}
+
+/// Writes a file whole: a report that ends in the middle could look better than it is.
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    let written = File::create(&unfinished)
+        .and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&unfinished, path));
+    if written.is_err() {
+        // What is left of it helps nobody; that it cannot be removed is no second error.
+        std::fs::remove_file(&unfinished).ok();
+    }
+    written
+}
+
+/// `2026-11-22 03:04:05 UTC`.
+fn now() -> String {
+    let t = OffsetDateTime::now_utc();
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC",
+        t.year(),
+        u8::from(t.month()),
+        t.day(),
+        t.hour(),
+        t.minute(),
+        t.second()
+    )
+}
