@@ -107,9 +107,13 @@ impl Filesystem {
 
     /// Resolves one name in a directory, touching nothing.
     pub(super) fn probe(&self, directory: &Node, name: &OsStr) -> Result<Found, Errno> {
+        self.probe_at(directory.path_fd()?.as_fd(), name)
+    }
+
+    /// The same, in a directory that is open.
+    pub(super) fn probe_at(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<Found, Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(directory.path_fd()?, name, flags, Mode::empty())?;
-        self.identify(fd)
+        self.identify(openat(directory, name, flags, Mode::empty())?)
     }
 
     /// Reads what identifies the inode behind an `O_PATH` descriptor.

@@ -264,11 +264,16 @@ impl Node {
             return Err(Errno::INVAL);
         }
         let fd = self.path_fd()?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        match reopen(&fd, flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => reopen(&fd, flags),
-            other => other,
-        }
+        open_content(&fd)
+    }
+}
+
+/// Opens the content of a regular file once more, to look at it without a trace.
+pub(super) fn open_content(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match reopen(fd, flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => reopen(fd, flags),
+        other => other,
     }
 }
 

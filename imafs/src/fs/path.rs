@@ -23,23 +23,33 @@ pub(super) fn of(node: &Node) -> Vec<u8> {
 
 /// The paths of a file that has `links` names: the one by which it was last looked up, whether it is there still or
 /// not, then those that are there.
+///
+/// That the last one is right is not taken on trust: a file that is nowhere we know of may be where a rule is about.
 pub(super) fn all_of(node: &Node, links: u32) -> Names {
     let last = node.place();
     let mut paths = vec![of(node)];
-    let others = node.other_places();
-    if links <= 1 && others.is_empty() {
+    if links == 0 {
         return Names { paths, more: false };
     }
     let leads_there = |place: &Place| node.vault().leads_to(place, node);
     let mut found = last.iter().filter(|place| leads_there(place)).count();
-    for other in others.iter().filter(|other| leads_there(other)) {
+    for other in node.other_places().iter().filter(|other| leads_there(other)) {
         found += 1;
         paths.push(through(other));
     }
     Names { paths, more: u32::try_from(found).is_ok_and(|found| found < links) }
 }
 
-fn through(place: &Place) -> Vec<u8> {
+/// The path of these names, or the last of them where that is too long.
+pub(super) fn of_names<'a>(names: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
+    let length: usize = names.clone().map(|name| name.len() + 1).sum();
+    if length > PATH_MAX {
+        return names.last().unwrap_or_default().to_vec();
+    }
+    names.flat_map(|name| [b"/", name].concat()).collect()
+}
+
+pub(super) fn through(place: &Place) -> Vec<u8> {
     let mut names = vec![place.name.clone()];
     let mut length = place.name.len() + 1;
     let mut directory = Arc::clone(&place.parent);

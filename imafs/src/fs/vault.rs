@@ -8,13 +8,13 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use lru::LruCache;
 use parking_lot::Mutex;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, Statx, openat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::attr::stat;
@@ -110,11 +110,31 @@ impl Vault {
 
     /// Whether a name leads to the record's inode.
     pub(super) fn leads_to(&self, place: &Place, node: &Node) -> bool {
-        let found = self.path_fd(&place.parent).and_then(|directory| {
-            let fd = openat(directory, OsStr::from_bytes(&place.name), STEP, Mode::empty())?;
-            key_of(&self.backing, fd.as_fd(), &stat(&fd)?)
-        });
-        found.is_ok_and(|key| key == *node.key())
+        let directory = self.path_fd(&place.parent);
+        directory.is_ok_and(|directory| self.name_leads_to(directory.as_fd(), &place.name, node))
+    }
+
+    /// Whether a name in an open directory leads to the record's inode.
+    pub(super) fn name_leads_to(&self, directory: BorrowedFd<'_>, name: &[u8], node: &Node) -> bool {
+        let found = openat(directory, OsStr::from_bytes(name), STEP, Mode::empty());
+        found.is_ok_and(|fd| self.is_of(fd.as_fd(), node))
+    }
+
+    /// Whether this is a descriptor of the record's inode.
+    pub(super) fn is_of(&self, fd: BorrowedFd<'_>, node: &Node) -> bool {
+        let number = |found: &Statx| (device_of(found), found.stx_ino);
+        let Ok(found) = stat(fd) else { return false };
+        if key_of(&self.backing, fd, &found).is_ok_and(|key| key == *node.key()) {
+            return true;
+        }
+        match node.key() {
+            Key::Handle(_) => false,
+            // A stack gives a file another number once it was written. Both are the same if they have the same now.
+            Key::Number { .. } => {
+                let own = self.path_fd(node).and_then(|own| stat(own));
+                own.is_ok_and(|own| number(&own) == number(&found))
+            }
+        }
     }
 
     /// Remembers a descriptor of `ino` until it is the least recently used one.

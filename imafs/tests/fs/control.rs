@@ -3,12 +3,17 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
-use imafs::fs::{Attr, Caller, ControlIno, ControlTree, Deferred, Errno, Written};
+use ima::HashAlgo;
+use imafs::fs::{
+    Attr, Caller, ControlIno, ControlTree, Deferred, Errno, Ino, Looked, OpenReply, Opened, Written,
+};
+use monitor::Grant;
 use rustix::fs::FileType;
 
-use crate::common::{ALL, LENDING, Rig, can_mount, shell};
+use crate::common::{ALL, LENDING, Rig, SERVING, Setting, can_mount, shell};
 
 /// A tree of one file, `word`, and one link to it; what is written is taken over at the last close.
 #[derive(Default)]
@@ -76,6 +81,10 @@ impl ControlTree for Words {
     fn write(&self, _fh: u64, _offset: u64, data: &[u8], _caller: &Caller) -> Written {
         if data.starts_with(b"bad") {
             return Written::Done(Err(Errno::INVAL));
+        }
+        if data.starts_with(b"/") {
+            let then = Box::new(|content: Result<Vec<u8>, Errno>| Ok(content?.len() as u32));
+            return Written::Reads { path: data.to_vec(), then };
         }
         self.staged.lock().unwrap().extend_from_slice(data);
         Written::Done(Ok(data.len() as u32))
@@ -154,4 +163,77 @@ fn without_a_control_directory_the_name_is_like_any_other() {
     assert_eq!(fs::read(rig.under(".imafs")).unwrap(), b"mine");
     assert_eq!(fs::read_dir(&rig.target).unwrap().count(), 1);
     fs::remove_file(rig.at(".imafs")).unwrap();
+}
+
+const ROOT: Caller = Caller { tid: 0, uid: 0, gid: 0 };
+
+/// What reading this file of the mount as a policy comes to: its length.
+fn read_policy(rig: &Rig, path: &str) -> Result<u32, Errno> {
+    let (sender, answer) = mpsc::channel();
+    let reply = Box::new(move |result| sender.send(result).unwrap());
+    rig.fs.write_control(&ROOT, WORD.into(), 7, 0, path.as_bytes(), reply);
+    answer.recv_timeout(Duration::from_secs(20)).unwrap()
+}
+
+fn measured(rig: &Rig) -> Vec<String> {
+    let list = rig.list.snapshot().read_at(measure::Form::Ascii, HashAlgo::Sha1, 0, 1 << 20).unwrap();
+    let name = |line: &str| line.split(' ').nth(4).unwrap().to_owned();
+    String::from_utf8(list).unwrap().lines().skip(1).map(name).collect()
+}
+
+struct Told(mpsc::Sender<Option<Errno>>);
+
+impl OpenReply for Told {
+    fn opened(self: Box<Self>, _grant: Grant, _how: Opened) {
+        self.0.send(None).unwrap();
+    }
+
+    fn error(self: Box<Self>, errno: Errno) {
+        self.0.send(Some(errno)).unwrap();
+    }
+}
+
+/// A policy is read beside the reader thread, which alone knows what a file is called now.
+#[test]
+fn reading_a_policy_does_not_change_what_the_file_is_called() {
+    if !can_mount() {
+        return;
+    }
+    let policy = "measure func=FILE_CHECK mask=MAY_WRITE\nmeasure func=POLICY_CHECK\n";
+    let rig = Rig::with_control(Setting { policy, ..SERVING }, Arc::new(Words::default()));
+    shell(&rig.source, "mkdir dir; printf 1234 > a; ln a dir/b; ln -s dir/sub/../b link; mkdir dir/sub");
+    let Looked::Found(entry) = rig.fs.lookup(Ino::ROOT, "a".as_ref()).unwrap() else { unreachable!() };
+    let records = rig.fs.records();
+    assert_eq!(read_policy(&rig, "/./link"), Ok(4));
+    assert_eq!(measured(&rig), ["/dir/b"], "the name it was read by");
+    assert_eq!(rig.fs.records(), records);
+    let other = rig.under("a");
+    fs::write(other, b"56789").unwrap();
+    let (sender, told) = mpsc::channel();
+    rig.fs.open(&ROOT, entry.ino, libc::O_WRONLY, Box::new(Told(sender)));
+    assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(None));
+    rig.fs.release(entry.ino, 0, libc::O_WRONLY);
+    assert_eq!(measured(&rig), ["/dir/b", "/a"]);
+    assert_eq!(read_policy(&rig, "/dir"), Err(Errno::INVAL));
+    assert_eq!(read_policy(&rig, "/a/b"), Err(Errno::NOTDIR));
+    assert_eq!(read_policy(&rig, "/.imafs/word"), Err(Errno::INVAL));
+    rig.fs.forget(entry.ino, 1);
+}
+
+#[test]
+fn a_policy_is_read_by_the_rules_about_each_of_its_names() {
+    if !can_mount() {
+        return;
+    }
+    let policy = "appraise func=POLICY_CHECK path=/guarded/**\n";
+    let rig = Rig::with_control(Setting { policy, ..SERVING }, Arc::new(Words::default()));
+    shell(&rig.source, "mkdir guarded free; echo x > guarded/a; echo x > free/a; echo x > free/b");
+    shell(&rig.source, "ln guarded/a free/c; ln free/b free/d");
+    assert_eq!(read_policy(&rig, "/guarded/a"), Err(Errno::ACCESS));
+    assert_eq!(read_policy(&rig, "/free/a"), Ok(2));
+    assert_eq!(read_policy(&rig, "/free/c"), Err(Errno::ACCESS));
+    assert_eq!(read_policy(&rig, "/free/b"), Err(Errno::ACCESS), "its second name may be anywhere");
+    fs::metadata(rig.at("free/d")).unwrap();
+    assert_eq!(read_policy(&rig, "/free/b"), Ok(2));
+    assert_eq!(read_policy(&rig, "/free/d"), Err(Errno::ACCESS), "the one it was read by is one of the two");
 }

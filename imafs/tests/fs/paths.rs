@@ -1,6 +1,7 @@
 //! Rules about paths, and files with several names.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,26 @@ fn names_nobody_has_looked_up_count_as_those_of_any_rule() {
     // The number of names is that of those known, and yet one of them is not.
     shell(&rig.source, "ln free/file guarded/other; rm free/other");
     assert!(refused(rig.at("free/file")));
+}
+
+/// However it came that a file is not where it was looked up last: it is not served as if it were.
+#[test]
+fn a_file_that_is_not_where_it_was_looked_up_counts_as_one_of_any_rule() {
+    if !can_mount() {
+        return;
+    }
+    let rig = rig(LENDING);
+    shell(&rig.source, "echo z > free/stays; echo z > free/goes; mkdir free/dir; echo z > free/dir/below");
+    let goes = fs::File::open(rig.at("free/goes")).unwrap();
+    assert!(!refused(rig.at("free/file")) && !refused(rig.at("free/stays")));
+    assert!(!refused(rig.at("free/dir/below")));
+    // The kernel keeps the names of a mount that nobody else writes for a day.
+    shell(&rig.source, "mv free/file guarded/moved; mv free/dir free/elsewhere; rm free/goes");
+    assert!(refused(rig.at("free/file")));
+    assert!(!refused(rig.at("free/stays")));
+    assert!(!refused(rig.at("free/dir/below")), "it has its name still in its directory");
+    let again = format!("/proc/self/fd/{}", goes.as_raw_fd());
+    assert!(!refused(again), "what has no name at all has none that a rule is about");
 }
 
 #[test]
