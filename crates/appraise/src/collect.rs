@@ -14,6 +14,38 @@ const CHUNK: usize = 128 * 1024;
 /// How often a file that changes while it is read is read again before its last digest is taken as it is.
 const ATTEMPTS: usize = 3;
 
+/// How far collecting may go, for whoever collects what others chose.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    /// The largest file that is read, in bytes.
+    pub largest: u64,
+    /// Whether to give up now; asked before each piece, a fraction of a millisecond's work, of any thread.
+    pub gives_up: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Bounds<'_> {
+    /// To the end, however long it takes.
+    pub const NONE: Bounds<'static> = Bounds { largest: u64::MAX, gives_up: &|| false };
+
+    /// # Errors
+    /// [`CollectError::TooLarge`].
+    pub(crate) fn allow(&self, size: u64) -> Result<(), CollectError> {
+        if size > self.largest { Err(CollectError::TooLarge { size }) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// [`CollectError::GivenUp`].
+    pub(crate) fn go_on(&self) -> Result<(), CollectError> {
+        if (self.gives_up)() { Err(CollectError::GivenUp) } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Debug for Bounds<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bounds").field("largest", &self.largest).finish_non_exhaustive()
+    }
+}
+
 /// A digest and what it is the digest of.
 #[derive(Debug, Clone, Copy)]
 pub struct Collected {
@@ -53,6 +85,15 @@ pub enum CollectError {
         /// Size at the start.
         expected: u64,
     },
+    /// Whoever asked for it does not want it any more.
+    #[error("given up")]
+    GivenUp,
+    /// The file is larger than those that are read here.
+    #[error("the file has {size} bytes, more than are read here")]
+    TooLarge {
+        /// Its size.
+        size: u64,
+    },
     /// The backing filesystem keeps no fs-verity digest of this file, and none was to be computed.
     #[error("the file has no fs-verity digest")]
     NoVerity,
@@ -68,7 +109,12 @@ impl CollectError {
         match self {
             Self::NoVerity => "no-verity-digest",
             Self::InvalidVerity => "invalid-verity-digest",
-            Self::Stat(_) | Self::Read { .. } | Self::Unavailable(_) | Self::Short { .. } => "failed",
+            Self::Stat(_)
+            | Self::Read { .. }
+            | Self::Unavailable(_)
+            | Self::Short { .. }
+            | Self::GivenUp
+            | Self::TooLarge { .. } => "failed",
         }
     }
 }
@@ -81,8 +127,16 @@ impl CollectError {
 /// # Errors
 /// [`CollectError`]; nothing may be concluded about the content then.
 pub fn collect(fd: impl AsFd, algo: HashAlgo) -> Result<Collected, CollectError> {
+    collect_within(fd, algo, &Bounds::NONE)
+}
+
+/// The same, within `bounds`.
+///
+/// # Errors
+/// As [`collect()`]; also [`CollectError::GivenUp`] and [`CollectError::TooLarge`].
+pub fn collect_within(fd: impl AsFd, algo: HashAlgo, bounds: &Bounds<'_>) -> Result<Collected, CollectError> {
     let mut buffer = vec![0_u8; CHUNK];
-    of_one_version(fd.as_fd(), |fd, size| hash_to_size(fd, algo, size, &mut buffer))
+    of_one_version(fd.as_fd(), |fd, size| hash_to_size(fd, algo, size, &mut buffer, bounds))
 }
 
 /// The digest that `digest` makes of one version of the file: told the size that it begins with, and asked again
@@ -96,6 +150,9 @@ pub(crate) fn of_one_version(
     loop {
         let started = SystemTime::now();
         let result = digest(fd, before.size());
+        if let Err(error @ (CollectError::GivenUp | CollectError::TooLarge { .. })) = result {
+            return Err(error);
+        }
         let after = facts(fd).map_err(CollectError::Stat)?.version;
         let still = after == before;
         if still || attempt == ATTEMPTS {
@@ -132,12 +189,15 @@ fn hash_to_size(
     algo: HashAlgo,
     size: u64,
     buffer: &mut [u8],
+    bounds: &Bounds<'_>,
 ) -> Result<Digest, CollectError> {
+    bounds.allow(size)?;
     let mut hasher = Hasher::new(algo).map_err(|_| CollectError::Unavailable(algo.name()))?;
     let mut offset = 0_u64;
     while offset < size {
         let wanted = usize::try_from(size - offset).unwrap_or(usize::MAX).min(buffer.len());
         let Some(window) = buffer.get_mut(..wanted) else { break };
+        bounds.go_on()?;
         read_whole(fd, window, offset, size)?;
         hasher.update(window);
         offset += wanted as u64;
@@ -185,11 +245,36 @@ mod tests {
             if size == 7 {
                 file.set_len(3).unwrap();
             }
-            hash_to_size(fd, HashAlgo::Sha256, size, &mut [0; 2])
+            hash_to_size(fd, HashAlgo::Sha256, size, &mut [0; 2], &Bounds::NONE)
         })
         .unwrap();
         assert_eq!(collected.digest, ima::hash(HashAlgo::Sha256, b"con").unwrap());
-        let short = hash_to_size(file.as_fd(), HashAlgo::Sha256, 7, &mut [0; 2]).unwrap_err();
+        let short = hash_to_size(file.as_fd(), HashAlgo::Sha256, 7, &mut [0; 2], &Bounds::NONE).unwrap_err();
         assert!(matches!(short, CollectError::Short { read: 3, expected: 7 }));
+    }
+
+    #[test]
+    fn collecting_ends_where_it_is_bounded() {
+        use crate::{VerityDigests, collect_verity_within};
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let file = settled(&[7; 3 * CHUNK]);
+        let asked = AtomicUsize::new(0);
+        let gives_up = || asked.fetch_add(1, Ordering::Relaxed) == 2;
+        let (algo, computed) = (HashAlgo::Sha256, VerityDigests::Computed);
+        let bounds = Bounds { largest: 3 * CHUNK as u64, gives_up: &gives_up };
+        assert!(matches!(collect_within(&file, algo, &bounds), Err(CollectError::GivenUp)));
+        assert_eq!(asked.load(Ordering::Relaxed), 3, "before each piece, and never again");
+        let never = Bounds { gives_up: &|| true, ..bounds };
+        assert!(matches!(collect_verity_within(&file, algo, computed, &never), Err(CollectError::GivenUp)));
+        let small = Bounds { largest: bounds.largest - 1, ..Bounds::NONE };
+        for refused in [
+            collect_within(&file, algo, &small).unwrap_err(),
+            collect_verity_within(&file, algo, computed, &small).unwrap_err(),
+        ] {
+            assert!(matches!(refused, CollectError::TooLarge { size } if size == bounds.largest));
+        }
+        let enough = Bounds { largest: bounds.largest, ..Bounds::NONE };
+        let digest = ima::hash(algo, &[7; 3 * CHUNK]).unwrap();
+        assert_eq!(collect_within(&file, algo, &enough).unwrap().digest, digest);
     }
 }

@@ -15,8 +15,8 @@ mod verdict;
 mod verity;
 mod version;
 
-pub use collect::{CollectError, Collected, collect};
+pub use collect::{Bounds, CollectError, Collected, collect, collect_within};
 pub use label::{LabelError, StoredLabel, read_evm, read_label, read_protected, write_label};
 pub use verdict::{Cause, Requirement, Status, Subject, Verdict, judge};
-pub use verity::{VerityDigests, collect_verity, compute_verity};
+pub use verity::{VerityDigests, collect_verity, collect_verity_within, compute_verity};
 pub use version::{ContentVersion, FileFacts, facts};

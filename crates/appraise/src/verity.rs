@@ -17,7 +17,7 @@ use ima::verity::{Shape, Tree, algo_of};
 use ima::{Digest, HashAlgo};
 use rustix::fs::fstatfs;
 
-use crate::collect::{CollectError, Collected, of_one_version, read_whole};
+use crate::collect::{Bounds, CollectError, Collected, of_one_version, read_whole};
 
 /// Bytes a thread hashes before it takes up its next unit; a multiple of every block size.
 const UNIT: usize = 512 * 1024;
@@ -52,10 +52,23 @@ pub fn collect_verity(
     algo: HashAlgo,
     digests: VerityDigests,
 ) -> Result<Collected, CollectError> {
+    collect_verity_within(fd, algo, digests, &Bounds::NONE)
+}
+
+/// The same, within `bounds`.
+///
+/// # Errors
+/// As for [`collect_verity`]; also [`CollectError::GivenUp`] and [`CollectError::TooLarge`].
+pub fn collect_verity_within(
+    fd: impl AsFd,
+    algo: HashAlgo,
+    digests: VerityDigests,
+    bounds: &Bounds<'_>,
+) -> Result<Collected, CollectError> {
     let shape = Shape::plain(algo).map_err(|_| CollectError::Unavailable(algo.name()))?;
     of_one_version(fd.as_fd(), |fd, size| match (kept_by_kernel(fd), digests) {
         (Ok(Some(digest)), _) => Ok(digest),
-        (Ok(None) | Err(_), VerityDigests::Computed) => compute(fd, &shape, size),
+        (Ok(None) | Err(_), VerityDigests::Computed) => compute(fd, &shape, size, bounds),
         (Ok(None), VerityDigests::Backing) => Err(CollectError::NoVerity),
         (Err(error), VerityDigests::Backing) => Err(error),
     })
@@ -66,7 +79,7 @@ pub fn collect_verity(
 /// # Errors
 /// As for [`collect_verity`].
 pub fn compute_verity(fd: impl AsFd, shape: &Shape) -> Result<Collected, CollectError> {
-    of_one_version(fd.as_fd(), |fd, size| compute(fd, shape, size))
+    of_one_version(fd.as_fd(), |fd, size| compute(fd, shape, size, &Bounds::NONE))
 }
 
 /// The digest the kernel keeps and holds each read against; none for a file without fs-verity.
@@ -86,8 +99,14 @@ fn kept_by_kernel(fd: BorrowedFd<'_>) -> Result<Option<Digest>, CollectError> {
     Digest::new(algo, &measured.digest).map(Some).map_err(|_| CollectError::InvalidVerity)
 }
 
-fn compute(fd: BorrowedFd<'_>, shape: &Shape, size: u64) -> Result<Digest, CollectError> {
-    let builder = Builder::new(fd, shape, size);
+fn compute(
+    fd: BorrowedFd<'_>,
+    shape: &Shape,
+    size: u64,
+    bounds: &Bounds<'_>,
+) -> Result<Digest, CollectError> {
+    bounds.allow(size)?;
+    let builder = Builder::new(fd, shape, size, bounds);
     let units = size.div_ceil(UNIT as u64);
     let wanted = if units < WORTH_HELP { 0 } else { usize::try_from(units - 1).unwrap_or(usize::MAX) };
     let helpers = Helpers::borrow(wanted);
@@ -110,6 +129,7 @@ struct Builder<'a> {
     fd: BorrowedFd<'a>,
     shape: &'a Shape,
     size: u64,
+    bounds: &'a Bounds<'a>,
     /// The next unit that nobody has taken.
     next: AtomicU64,
     state: Mutex<State<'a>>,
@@ -125,9 +145,9 @@ struct State<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(fd: BorrowedFd<'a>, shape: &'a Shape, size: u64) -> Self {
+    fn new(fd: BorrowedFd<'a>, shape: &'a Shape, size: u64, bounds: &'a Bounds<'a>) -> Self {
         let state = Mutex::new(State { tree: Tree::new(shape), due: 0, failed: None });
-        Self { fd, shape, size, next: AtomicU64::new(0), state, moved: Condvar::new() }
+        Self { fd, shape, size, bounds, next: AtomicU64::new(0), state, moved: Condvar::new() }
     }
 
     /// Works off units until none is left.
@@ -143,7 +163,7 @@ impl<'a> Builder<'a> {
             };
             let length = usize::try_from(self.size - offset).unwrap_or(UNIT).min(UNIT);
             let Some(window) = buffer.get_mut(..length) else { return };
-            let read = read_whole(self.fd, window, offset, self.size);
+            let read = self.bounds.go_on().and_then(|()| read_whole(self.fd, window, offset, self.size));
             digests.clear();
             digests.extend(window.chunks(self.shape.block_size()).map(|block| self.shape.hash_block(block)));
             if !self.add(unit, read.map(|()| digests.as_slice())) {
@@ -259,7 +279,7 @@ mod tests {
         let shape = Shape::plain(HashAlgo::Sha256).unwrap();
         let digests: Vec<Digest> = (0..6_u8).map(|n| shape.hash_block(&[n])).collect();
         let file = tempfile::tempfile().unwrap();
-        let builder = Builder::new(file.as_fd(), &shape, 6);
+        let builder = Builder::new(file.as_fd(), &shape, 6, &Bounds::NONE);
         thread::scope(|scope| {
             for unit in (0..6).rev() {
                 let (builder, digest) = (&builder, digests.get(unit..=unit).unwrap());
@@ -276,7 +296,7 @@ mod tests {
     fn whoever_waits_is_told_that_a_unit_before_has_failed() {
         let shape = Shape::plain(HashAlgo::Sha256).unwrap();
         let file = tempfile::tempfile().unwrap();
-        let builder = Builder::new(file.as_fd(), &shape, 6);
+        let builder = Builder::new(file.as_fd(), &shape, 6, &Bounds::NONE);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| builder.add(1, Ok(&[])));
             assert!(!builder.add(0, Err(CollectError::Short { read: 0, expected: 6 })));
@@ -289,7 +309,7 @@ mod tests {
     fn whoever_waits_is_told_that_the_thread_before_is_gone() {
         let shape = Shape::plain(HashAlgo::Sha256).unwrap();
         let file = tempfile::tempfile().unwrap();
-        let builder = Builder::new(file.as_fd(), &shape, 6);
+        let builder = Builder::new(file.as_fd(), &shape, 6, &Bounds::NONE);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| builder.add(1, Ok(&[])));
             let gone = scope.spawn(|| {

@@ -27,6 +27,16 @@ impl Denial {
         Self { errno, cause }
     }
 
+    /// No answer at all: content was not read to its end. Nothing was refused, and nothing is recorded.
+    pub(crate) fn unfinished() -> Self {
+        Self { errno: Errno::INTR, cause: "unfinished" }
+    }
+
+    /// Whether something was refused.
+    pub(crate) fn is_refusal(&self) -> bool {
+        *self != Self::unfinished()
+    }
+
     /// What the system call returns.
     #[must_use]
     pub fn errno(&self) -> Errno {

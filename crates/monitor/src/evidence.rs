@@ -3,12 +3,13 @@
 use std::os::fd::AsFd;
 
 use appraise::{
-    CollectError, Collected, ContentVersion, LabelError, StoredLabel, VerityDigests, collect, collect_verity,
-    facts, read_label,
+    CollectError, Collected, ContentVersion, LabelError, StoredLabel, VerityDigests, collect_verity_within,
+    collect_within, facts, read_label,
 };
 use ima::{Digest, DigestKind, HashAlgo};
 
 use crate::object::Object;
+use crate::reading::{Reading, Unfinished};
 use crate::state::Moment;
 
 /// How often label and content are read again when the file changes between the two.
@@ -57,6 +58,14 @@ pub(crate) enum EvidenceError {
 }
 
 impl EvidenceError {
+    /// Whether the content was not read to its end, and nothing else is wrong.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        match self {
+            Self::Unreachable(_) => None,
+            Self::Collect(error) => Unfinished::of(error),
+        }
+    }
+
     /// What an audit record calls it.
     pub fn cause(&self) -> &'static str {
         match self {
@@ -87,17 +96,18 @@ impl Wanted {
 /// Collects a digest of either kind.
 ///
 /// # Errors
-/// As [`collect()`] and [`collect_verity`].
+/// As [`collect_within`] and [`collect_verity_within`].
 pub(crate) fn collect_kind(
+    reading: &Reading<'_>,
     content: impl AsFd,
     kind: DigestKind,
     algo: HashAlgo,
     verity: VerityDigests,
 ) -> Result<Collected, CollectError> {
-    match kind {
-        DigestKind::Ima => collect(content, algo),
-        DigestKind::Verity => collect_verity(content, algo, verity),
-    }
+    reading.bounded(|bounds| match kind {
+        DigestKind::Ima => collect_within(content, algo, bounds),
+        DigestKind::Verity => collect_verity_within(content, algo, verity, bounds),
+    })
 }
 
 /// Gathers label and digest of one version; `remembered` may spare the reading.
@@ -107,6 +117,7 @@ pub(crate) fn collect_kind(
 /// # Errors
 /// [`EvidenceError`]; the check cannot be made.
 pub(crate) fn gather(
+    reading: &Reading<'_>,
     object: &dyn Object,
     wanted: Wanted,
     remembered: impl Fn(&ContentVersion, Option<&[u8]>, HashAlgo) -> Option<Collected>,
@@ -130,8 +141,8 @@ pub(crate) fn gather(
             return Ok(Evidence { label, digest, kind, version, size, collected, moment });
         }
         let content = object.read_fd().map_err(EvidenceError::Unreachable)?;
-        let collected =
-            collect_kind(content, wanted.kind, algo, wanted.verity).map_err(EvidenceError::Collect)?;
+        let collected = collect_kind(reading, content, wanted.kind, algo, wanted.verity)
+            .map_err(EvidenceError::Collect)?;
         // A label read before the content changed need not be the label of what was read.
         let still = collected.version == before;
         if still || attempt == ATTEMPTS {

@@ -28,6 +28,7 @@ mod object;
 mod options;
 mod plan;
 mod policy_file;
+mod reading;
 mod records;
 mod release;
 mod rules;

@@ -9,6 +9,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use appraise::{FileFacts, Requirement, facts};
 use arc_swap::ArcSwap;
@@ -25,6 +26,7 @@ use crate::kind::Kind;
 use crate::object::{Names, Object};
 use crate::options::{Mode, Options};
 use crate::plan::{Hooks, Plan};
+use crate::reading::Leaving;
 use crate::records;
 use crate::release::Closing;
 use crate::rules::Rules;
@@ -42,6 +44,8 @@ pub struct Monitor {
     /// Held while rules are replaced by ones made from them.
     replacing: Mutex<()>,
     pub(crate) execs: ExecNotes,
+    /// Set when the mount is gone.
+    pub(crate) leaving: Leaving,
     pub(crate) denials: AtomicU64,
 }
 
@@ -81,7 +85,8 @@ impl Monitor {
     pub fn new(options: Options) -> Arc<Self> {
         let rules = Rules::first(options.mode, options.host.clone(), options.container.clone());
         let (rules, replacing) = (ArcSwap::from_pointee(rules), Mutex::new(()));
-        Arc::new(Self { options, rules, replacing, execs: ExecNotes::new(), denials: AtomicU64::new(0) })
+        let (execs, leaving, denials) = (ExecNotes::new(), Leaving::new(), AtomicU64::new(0));
+        Arc::new(Self { options, rules, replacing, execs, leaving, denials })
     }
 
     /// The settings it was made with.
@@ -137,10 +142,23 @@ impl Monitor {
         Ok(())
     }
 
+    /// Says that the mount is gone: nobody waits for checks any more, so that content is not read on for them, and labels
+    /// are renewed for a while only.
+    pub fn leave(&self) {
+        self.leaving.get_or_init(Instant::now);
+    }
+
     /// How many accesses were refused since the mount began.
     #[must_use]
     pub fn denials(&self) -> u64 {
         self.denials.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answer that refuses.
+    pub(crate) fn count_denial_if(&self, denial: &Denial) {
+        if denial.is_refusal() {
+            self.count_denial();
+        }
     }
 
     pub(crate) fn count_denial(&self) {

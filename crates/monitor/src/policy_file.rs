@@ -14,13 +14,14 @@ use audit::RecordType;
 use ima::Digest;
 
 use crate::access::Access;
-use crate::check::{Check, Left, Waits};
+use crate::check::{Check, Left, NotYet};
 use crate::denial::Denial;
 use crate::monitor::{Known, Monitor};
 use crate::object::Object;
 use crate::plan::Plan;
+use crate::reading::{Lane, Reading, Unfinished};
 use crate::records::{self, Event};
-use crate::work::Step;
+use crate::work::{Progress, Step};
 
 /// A policy file about to be checked and read. It counts as open for reading until it is dropped.
 ///
@@ -29,7 +30,7 @@ use crate::work::Step;
 pub struct PolicyRead {
     monitor: Arc<Monitor>,
     plan: Plan,
-    waits: Waits,
+    progress: Progress,
 }
 
 impl Monitor {
@@ -53,7 +54,7 @@ impl Monitor {
             known
         });
         let plan = Plan { reads_policy: true, ..known.plan(object, access, facts, self.rules()) };
-        Ok(PolicyRead { monitor: Arc::clone(self), plan, waits: Waits::default() })
+        Ok(PolicyRead { monitor: Arc::clone(self), plan, progress: Progress::default() })
     }
 }
 
@@ -61,18 +62,35 @@ impl PolicyRead {
     /// Checks the file and gives its content; none when it is longer than `limit`. Of a denial the audit record has
     /// been written.
     pub fn run(mut self, limit: u64) -> Step<Self, Result<Option<Vec<u8>>, Denial>> {
-        match Left::find(&self.monitor, &self.plan, &mut self.waits) {
-            Ok(left) => {
-                let outcome = self.decide(left, limit);
-                Step::Done(outcome.inspect_err(|_| self.monitor.count_denial()))
+        let lane = self.progress.lane;
+        let left = Left::find(&self.monitor, &self.plan, lane, &mut self.progress.waits);
+        match left.and_then(|left| self.decide(left, limit)) {
+            Ok(outcome) => Step::Done(outcome.inspect_err(|denial| self.monitor.count_denial_if(denial))),
+            Err(NotYet::Until(at)) => Step::Later { work: self, at },
+            Err(NotYet::TooLarge) => {
+                self.progress.lane = Lane::Large;
+                let user = self.plan.access.fsuid;
+                Step::Large { work: self, user }
             }
-            Err(at) => Step::Later { work: self, at },
         }
     }
 
-    fn decide(&self, left: Left, limit: u64) -> Result<Option<Vec<u8>>, Denial> {
-        let check = Check::new(&self.monitor, &self.plan, left);
-        let (version, _) = check.decide()?;
+    fn decide(&self, left: Left, limit: u64) -> Result<Result<Option<Vec<u8>>, Denial>, NotYet> {
+        let reading = Reading::for_task(&self.monitor, self.progress.lane, self.plan.access.tid);
+        let check = Check::new(&self.monitor, &self.plan, left, &reading, &self.progress);
+        let decided = check.decide();
+        if check.unfinished() == Some(Unfinished::TooLarge) {
+            return Err(NotYet::TooLarge);
+        }
+        Ok(decided.and_then(|(version, _)| self.read(&check, version, limit)))
+    }
+
+    fn read(
+        &self,
+        check: &Check<'_>,
+        version: ContentVersion,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Denial> {
         let (content, after) = self.content(limit).map_err(|error| {
             records::unreadable(&self.monitor, self.plan.object.as_ref(), &self.plan.access, &error)
         })?;
@@ -80,7 +98,7 @@ impl PolicyRead {
         if too_long || is_same(&content, check.content_digest(), version, after) {
             return Ok(Some(content).filter(|_| !too_long));
         }
-        records::emit(&check, &Event::new(RecordType::IntegrityData, "appraise_data", "open_writers"));
+        records::emit(check, &Event::new(RecordType::IntegrityData, "appraise_data", "open_writers"));
         Err(Denial::open("open_writers"))
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use appraise::{CollectError, StoredLabel};
+use appraise::{CollectError, StoredLabel, collect_within};
 use audit::{FileRule, Integrity, Process, RecordType};
 use ima::template::{Field, TemplateError};
 use ima::{Digest, Entry, HashAlgo, PcrIndex, Template};
@@ -18,6 +18,7 @@ use crate::name::last_component;
 use crate::object::Object;
 use crate::options::Layer;
 use crate::plan::Plan;
+use crate::reading::Unfinished;
 use crate::rules::Rules;
 use crate::state::RuleId;
 
@@ -183,6 +184,16 @@ pub(crate) enum EntryError {
     Template(#[source] TemplateError),
 }
 
+impl EntryError {
+    /// Whether the content was not read to its end, and nothing else is wrong.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        match self {
+            Self::Collect(error) => Unfinished::of(error),
+            Self::Unreachable(_) | Self::Template(_) => None,
+        }
+    }
+}
+
 /// The `d` field holds SHA-1 or MD5 alone; content hashed otherwise is read once more for it, by the default algorithm
 /// where that is one of them.
 fn legacy_digest(
@@ -202,8 +213,8 @@ fn legacy_digest(
         _ if evidence.collected.is_none() => Ok(Some(Digest::zero(algo))),
         _ => {
             let content = check.plan.object.read_fd().map_err(EntryError::Unreachable)?;
-            let collected = appraise::collect(content, algo).map_err(EntryError::Collect)?;
-            Ok(Some(collected.digest))
+            let collected = check.reading.bounded(|bounds| collect_within(content, algo, bounds));
+            Ok(Some(collected.map_err(EntryError::Collect)?.digest))
         }
     }
 }

@@ -6,12 +6,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use appraise::{Collected, collect, facts, write_label};
+use appraise::{Collected, collect_within, facts, write_label};
 use ima::DigestKind;
 
 use crate::evidence::collect_kind;
 use crate::monitor::Monitor;
 use crate::object::Object;
+use crate::reading::{Lane, Reading};
 use crate::work::Step;
 
 /// The work that the last writer's close leaves.
@@ -24,6 +25,7 @@ pub struct Closing {
     /// The epoch of the writers that have closed.
     epoch: u32,
     patience: Patience,
+    lane: Lane,
     /// It was worked off once already, and found a mapping.
     again: bool,
 }
@@ -39,7 +41,7 @@ pub enum Closed {
 
 impl Closing {
     pub(crate) fn new(monitor: Arc<Monitor>, object: Arc<dyn Object>, epoch: u32) -> Self {
-        Self { monitor, object, epoch, patience: Patience::default(), again: false }
+        Self { monitor, object, epoch, patience: Patience::default(), lane: Lane::Small, again: false }
     }
 
     /// The same, for a label that is owed since.
@@ -65,13 +67,19 @@ impl Closing {
             // An open has seen to it.
             return Step::Done(Closed::Settled);
         }
-        after_writing(&self.monitor, object);
+        let reading = Reading::for_label(&self.monitor, self.lane);
+        if object.state().with(|inner| inner.relabel) && reading.is_too_large(object) {
+            self.lane = Lane::Large;
+            let user = object.stat_fd().ok().and_then(|fd| facts(fd).ok()).map_or(0, |facts| facts.owner);
+            return Step::Large { work: self, user };
+        }
+        after_writing(&self.monitor, &reading, object);
         Step::Done(Closed::Settled)
     }
 }
 
 /// What the end of writing leaves to be done. Runs in its place among the work of the inode.
-pub(crate) fn after_writing(monitor: &Monitor, object: &dyn Object) {
+pub(crate) fn after_writing(monitor: &Monitor, reading: &Reading<'_>, object: &dyn Object) {
     let state = object.state();
     let now = object.stat_fd().and_then(|fd| Ok(facts(fd)?));
     let (relabel, unchanged) = state.with(|inner| {
@@ -87,12 +95,12 @@ pub(crate) fn after_writing(monitor: &Monitor, object: &dyn Object) {
     match unchanged {
         // Nothing shows that anything was written. A mapping need not show, so the content is looked at before it
         // is believed: here, where the label depends on it, or else at the next open.
-        Some((kind, old)) if !relabel || still_is(monitor, object, kind, &old) => {
+        Some((kind, old)) if !relabel || still_is(monitor, reading, object, kind, &old) => {
             state.with(|inner| inner.doubt())
         }
         Some(_) | None => {
             state.with(|inner| inner.forget_content());
-            if relabel && let Err(error) = write_hash(monitor, object) {
+            if relabel && let Err(error) = write_hash(monitor, reading, object) {
                 tracing::warn!(path = %object.path().escape_ascii(), %error, "cannot renew the hash label");
             }
         }
@@ -100,16 +108,24 @@ pub(crate) fn after_writing(monitor: &Monitor, object: &dyn Object) {
 }
 
 /// Whether the content still has the digest it had.
-fn still_is(monitor: &Monitor, object: &dyn Object, kind: DigestKind, old: &Collected) -> bool {
+fn still_is(
+    monitor: &Monitor,
+    reading: &Reading<'_>,
+    object: &dyn Object,
+    kind: DigestKind,
+    old: &Collected,
+) -> bool {
     let content = object.read_fd().ok();
     let verity = monitor.options.verity;
-    let again = content.and_then(|content| collect_kind(content, kind, old.digest.algo(), verity).ok());
+    let again =
+        content.and_then(|content| collect_kind(reading, content, kind, old.digest.algo(), verity).ok());
     again.is_some_and(|again| again.digest == old.digest)
 }
 
-fn write_hash(monitor: &Monitor, object: &dyn Object) -> std::io::Result<()> {
-    let content = object.read_fd()?;
-    let collected = collect(content, monitor.options.hash).map_err(std::io::Error::other)?;
+fn write_hash(monitor: &Monitor, reading: &Reading<'_>, object: &dyn Object) -> std::io::Result<()> {
+    let (content, algo) = (object.read_fd()?, monitor.options.hash);
+    let collected = reading.bounded(|bounds| collect_within(content, algo, bounds));
+    let collected = collected.map_err(std::io::Error::other)?;
     let label = ima::encode_digest(&collected.digest);
     write_label(object.stat_fd()?, &label).map_err(std::io::Error::other)
 }

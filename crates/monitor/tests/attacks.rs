@@ -743,3 +743,83 @@ fn no_good_file_is_refused_and_no_violation_invented_at_any_interleaving() {
     assert_eq!(reader.file.state().opens(), (0, 0));
     assert!(reader.bench.records().iter().all(|record| record.contains("invalid_pcr")));
 }
+
+// Files so large that reading them would hold up everybody.
+
+/// A little more than is read in any thread.
+const LARGE: u64 = (16 << 20) + 1;
+
+fn large(bench: &Bench) -> Arc<TestFile> {
+    let file = bench.file("large", b"");
+    std::fs::File::options().write(true).open(&file.disk).unwrap().set_len(LARGE).unwrap();
+    settle();
+    file
+}
+
+#[test]
+fn a_large_file_is_read_where_it_holds_up_nobody_and_judged_as_any_other() {
+    let bench = Bench::new("measure func=FILE_CHECK\nappraise func=FILE_CHECK\n");
+    let file = large(&bench);
+    let open = || {
+        let Begun::Work(work) = bench.begin(&file, READ) else { panic!("decided unread") };
+        let Step::Large { work, user: 0 } = work.run() else { panic!("read where others wait") };
+        let Step::Done(decided) = work.run() else { panic!("not read") };
+        decided
+    };
+    assert_eq!(bench.list.count(), 1);
+    assert_eq!(open().unwrap_err().cause(), "missing-hash");
+    assert_eq!((bench.list.count(), bench.records().len()), (2, 1), "once, though it was run twice");
+    let digest = ima::hash(ima::HashAlgo::Sha256, &vec![0; LARGE as usize]).unwrap();
+    bench.label(&file, &ima::encode_digest(&digest));
+    drop(open().unwrap());
+    assert!(matches!(bench.begin(&file, READ), Begun::Done(Ok(_))), "remembered");
+}
+
+#[test]
+fn the_label_of_a_large_file_is_renewed_where_it_holds_up_nobody() {
+    let bench = Bench::new(LABELLED);
+    let file = bench.file("a", b"hello\n");
+    bench.label(&file, &hello_hash());
+    bench.hold(&file, WRITE);
+    std::fs::File::options().write(true).open(&file.disk).unwrap().set_len(LARGE).unwrap();
+    settle();
+    let object: Arc<dyn Object> = Arc::<TestFile>::clone(&file);
+    let closing = bench.monitor.release(object, WRITE, Ticket::NONE).unwrap();
+    let Step::Large { work: closing, .. } = closing.run() else { panic!("read where others wait") };
+    assert_eq!(label_of(&file), hello_hash(), "nothing is lost by that");
+    assert!(matches!(closing.run(), Step::Done(Closed::Settled)));
+    assert_ne!(label_of(&file), hello_hash());
+    drop(finish(bench.begin(&file, READ)).unwrap());
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_neither_granted_nor_refused() {
+    let bench = Bench::new("measure func=FILE_CHECK\nappraise func=FILE_CHECK\n");
+    let (file, other) = (labelled_hello(&bench), bench.file("other", b"content"));
+    bench.pass(&file, READ);
+    bench.monitor.leave();
+    assert_eq!(bench.open(&other, READ).unwrap_err().errno(), Errno::INTR);
+    assert_eq!((bench.records().len(), bench.monitor.denials(), bench.list.count()), (0, 0, 2));
+    assert!(matches!(bench.begin(&file, READ), Begun::Done(Ok(_))), "what is known needs no reading");
+    // Labels are renewed all the same, for a while.
+    bench.close(&file, READ);
+    bench.hold(&file, WRITE);
+    rewrite(&file, b"other\n");
+    bench.close(&file, WRITE);
+    assert_ne!(label_of(&file), hello_hash());
+}
+
+/// Who waits for a huge file in the kernel cannot leave before it is answered, not even killed.
+#[test]
+fn reading_ends_when_who_waits_for_it_is_killed() {
+    let bench = Bench::new("measure func=FILE_CHECK\n");
+    let file = large(&bench);
+    std::fs::File::options().write(true).open(&file.disk).unwrap().set_len(1 << 40).unwrap();
+    let mut gone = Command::new("true").spawn().unwrap();
+    let tid = gone.id();
+    gone.wait().unwrap();
+    let object: Arc<dyn Object> = Arc::<TestFile>::clone(&file);
+    let begun = bench.monitor.begin_open(object, Access { tid, ..access(READ) });
+    assert_eq!(finish(begun).unwrap_err().errno(), Errno::INTR);
+    assert_eq!((bench.list.count(), bench.monitor.denials()), (1, 0));
+}

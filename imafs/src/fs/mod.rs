@@ -120,7 +120,7 @@ pub struct FsOptions {
     pub passthrough: bool,
     /// Files up to this size in bytes, opened for reading, go through the page cache even if they could be lent.
     pub page_cache_limit: u64,
-    /// Threads that hash and verify.
+    /// Threads that hash and verify, large files too; there is one more for small ones.
     pub hash_threads: usize,
     /// Whether every change is refused.
     pub read_only: bool,
@@ -181,7 +181,7 @@ impl Filesystem {
         Ok(Arc::new(Self {
             lending: AtomicBool::new(options.passthrough),
             leases: OnceLock::new(),
-            checks: Pool::new("imafs-check", options.hash_threads.max(1)).map_err(thread_error)?,
+            checks: Pool::with_large("imafs-check", options.hash_threads).map_err(thread_error)?,
             waits: Pool::new("imafs-io", IO_THREADS).map_err(thread_error)?,
             notices: Pool::new("imafs-notice", 1).map_err(thread_error)?,
             options,
@@ -254,8 +254,9 @@ impl Filesystem {
         self.lending.load(Ordering::Relaxed) && self.negotiated().is_some_and(|n| n.passthrough)
     }
 
-    /// Lets queued work finish; called when the mount is gone.
+    /// Lets queued work finish, as far as anybody wants it still; called when the mount is gone.
     pub fn shut_down(&self) {
+        self.monitor.leave();
         self.checks.shut_down();
         self.waits.shut_down();
         self.notices.shut_down();

@@ -113,6 +113,7 @@ impl Filesystem {
                 Next::DONE
             }
             Step::Later { work, at } => Next::later(at, move || self.check(node, work, answer)),
+            Step::Large { work, user } => Next::large(user, move || self.check(node, work, answer)),
         }
     }
 

@@ -67,6 +67,7 @@ impl Filesystem {
                 Next::DONE
             }
             Step::Later { work, at } => Next::later(at, move || self.check_policy(node, work, reply)),
+            Step::Large { work, user } => Next::large(user, move || self.check_policy(node, work, reply)),
         }
     }
 

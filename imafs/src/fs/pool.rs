@@ -4,6 +4,10 @@
 //! A job that has to wait for something which nobody will tell of says when it wants to be asked again. It keeps its
 //! key, so that the order stands, and holds no thread: any number of jobs may wait, and the others go on.
 //!
+//! A job that turns out to read a large file says so as well, and whom it is for. It goes on where it holds up nobody else:
+//! one thread takes no such jobs, and all but one of those that are left may do them for the same user. So what is short
+//! always finds a thread, and no user keeps others from having large files read.
+//!
 //! The queue is not bounded here: a job exists for each request the kernel has sent and not had answered, and for each
 //! last close of a record, and the kernel bounds those. A panicking job takes nothing with it: its reply is dropped,
 //! which answers with an error, and the thread goes on.
@@ -26,15 +30,26 @@ type Job = Box<dyn FnOnce() -> Next + Send>;
 
 /// What a job leaves to be done.
 #[must_use]
-pub struct Next(Option<(Instant, Job)>);
+pub struct Next(Rest);
+
+enum Rest {
+    Nothing,
+    Later(Instant, Job),
+    Large(u32, Job),
+}
 
 impl Next {
     /// Nothing.
-    pub const DONE: Self = Self(None);
+    pub const DONE: Self = Self(Rest::Nothing);
 
     /// To go on with `job` at this time, before all later jobs of the same key.
     pub fn later(at: Instant, job: impl FnOnce() -> Self + Send + 'static) -> Self {
-        Self(Some((at, Box::new(job))))
+        Self(Rest::Later(at, Box::new(job)))
+    }
+
+    /// To go on with `job`, which takes long, for this user, before all later jobs of the same key.
+    pub fn large(user: u32, job: impl FnOnce() -> Self + Send + 'static) -> Self {
+        Self(Rest::Large(user, Box::new(job)))
     }
 }
 
@@ -55,6 +70,12 @@ struct Shared {
 struct Queues {
     /// Jobs that may start now.
     ready: VecDeque<(Option<Ino>, Job)>,
+    /// Jobs that take long, each with its user.
+    large: VecDeque<(u32, Option<Ino>, Job)>,
+    /// How many such jobs run for each user.
+    running: HashMap<u32, usize>,
+    /// How many of them may run at once.
+    most: usize,
     /// Jobs that wait for a time, by it and by a number that tells apart those of one time.
     later: BTreeMap<(Instant, u64), (Option<Ino>, Job)>,
     /// The last of those numbers.
@@ -81,6 +102,31 @@ impl Queues {
         }
     }
 
+    /// The next job that may start, and its user if it is one that takes long. Those go first: they cannot take every
+    /// thread.
+    fn start(&mut self) -> Option<Started> {
+        let room = self.running.values().sum::<usize>() < self.most;
+        let of = |user: &u32| self.running.get(user).copied().unwrap_or(0);
+        let may = |(user, ..): &(u32, Option<Ino>, Job)| of(user) + 1 < self.most;
+        if let Some(at) = self.large.iter().position(may).filter(|_| room)
+            && let Some((user, key, job)) = self.large.remove(at)
+        {
+            *self.running.entry(user).or_default() += 1;
+            return Some(Started { user: Some(user), key, job });
+        }
+        let (key, job) = self.ready.pop_front()?;
+        Some(Started { user: None, key, job })
+    }
+
+    fn ended(&mut self, user: u32) {
+        if let Entry::Occupied(mut running) = self.running.entry(user) {
+            *running.get_mut() -= 1;
+            if *running.get() == 0 {
+                running.remove();
+            }
+        }
+    }
+
     /// Nothing is put off any more but what has begun.
     fn close(&mut self) {
         self.closing = true;
@@ -91,13 +137,37 @@ impl Queues {
     }
 }
 
+/// A job that a thread has taken.
+struct Started {
+    /// Whom it takes long for.
+    user: Option<u32>,
+    key: Option<Ino>,
+    job: Job,
+}
+
+/// The fewest jobs that take long which may run at once: one for each of two users.
+const LARGE_MIN: usize = 2;
+
 impl Pool {
+    /// Starts `threads` threads called `name` for jobs of any length, two at least, and one that takes no long ones.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn with_large(name: &str, threads: usize) -> io::Result<Self> {
+        let most = threads.max(LARGE_MIN);
+        let pool = Self::new(name, most + 1)?;
+        pool.shared.queues.lock().most = most;
+        Ok(pool)
+    }
+
     /// Starts `threads` threads called `name`.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn new(name: &str, threads: usize) -> io::Result<Self> {
         let pool = Self { shared: Arc::new(Shared::default()), threads: Mutex::new(Vec::new()) };
+        // Where nothing is said of long jobs they are like any other.
+        pool.shared.queues.lock().most = usize::MAX;
         for number in 0..threads {
             let shared = Arc::clone(&pool.shared);
             let thread =
@@ -179,33 +249,34 @@ impl Drop for Pool {
 
 impl Shared {
     fn work(&self) {
-        while let Some((key, job)) = self.next() {
+        while let Some(Started { user, key, job }) = self.next() {
             let next = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| {
                 tracing::error!(?key, "a job panicked; its request was answered with an error");
                 Next::DONE
             });
-            self.finished(key, next);
+            self.finished(user, key, next);
         }
     }
 
     /// Waits for a job; `None` when the pool closes and nothing is left.
-    fn next(&self) -> Option<(Option<Ino>, Job)> {
+    fn next(&self) -> Option<Started> {
         let mut queues = self.queues.lock();
         loop {
             queues.bring_up();
-            if let Some(job) = queues.ready.pop_front() {
+            if let Some(started) = queues.start() {
                 // Of several whose time came at once, each wakes the thread for the next.
                 if !queues.ready.is_empty() {
                     self.wake.notify_one();
                 }
-                return Some(job);
+                return Some(started);
             }
             match queues.later.first_key_value().map(|((at, _), _)| *at) {
                 Some(at) => {
                     // Woken or in time, it looks again.
                     let _timed_out = self.wake.wait_until(&mut queues, at);
                 }
-                // Jobs behind a running one are brought up by the thread that runs it.
+                // Jobs behind a running one are brought up by the thread that runs it, as are those that wait for one
+                // that takes long.
                 None if queues.closing => return None,
                 None => self.wake.wait(&mut queues),
             }
@@ -213,20 +284,22 @@ impl Shared {
     }
 
     /// Puts off what is left of a job; or brings up the next of its key, or frees the key.
-    fn finished(&self, key: Option<Ino>, next: Next) {
+    fn finished(&self, user: Option<u32>, key: Option<Ino>, next: Next) {
         let mut queues = self.queues.lock();
-        if let Some((at, job)) = next.0 {
-            queues.at(at, key, job);
-        } else if let Some(key) = key {
-            match queues.behind.get_mut(&key).and_then(VecDeque::pop_front) {
+        if let Some(user) = user {
+            queues.ended(user);
+        }
+        match (next.0, key) {
+            (Rest::Later(at, job), _) => queues.at(at, key, job),
+            (Rest::Large(user, job), _) => queues.large.push_back((user, key, job)),
+            (Rest::Nothing, Some(key)) => match queues.behind.get_mut(&key).and_then(VecDeque::pop_front) {
                 Some(job) => queues.ready.push_back((Some(key), job)),
                 None => {
                     queues.behind.remove(&key);
                     return;
                 }
-            }
-        } else {
-            return;
+            },
+            (Rest::Nothing, None) => return,
         }
         drop(queues);
         self.wake.notify_one();
@@ -241,7 +314,11 @@ impl std::fmt::Debug for Shared {
 
 impl std::fmt::Debug for Next {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Next").field(&self.0.as_ref().map(|(at, _)| at)).finish()
+        match &self.0 {
+            Rest::Nothing => f.write_str("Done"),
+            Rest::Later(at, _) => f.debug_tuple("Later").field(at).finish(),
+            Rest::Large(user, _) => f.debug_tuple("Large").field(user).finish(),
+        }
     }
 }
 
@@ -388,6 +465,50 @@ mod tests {
         gate.store(1, Ordering::SeqCst);
         assert_eq!(hear.recv_timeout(Duration::from_secs(60)), Ok("first"));
         assert_eq!(hear.recv_timeout(Duration::from_secs(60)), Ok("second"));
+    }
+
+    /// Waits as a job that takes long until the sender is dropped.
+    fn long(pool: &Pool, key: u64, user: u32, told: &mpsc::Sender<u64>) -> mpsc::Sender<()> {
+        let (release, wait) = mpsc::channel::<()>();
+        let told = told.clone();
+        pool.submit_steps(Ino(key), move || {
+            Next::large(user, move || {
+                told.send(key).unwrap();
+                assert!(wait.recv().is_err(), "nothing is ever sent");
+                Next::DONE
+            })
+        });
+        release
+    }
+
+    #[test]
+    fn what_takes_long_leaves_a_thread_to_the_rest_and_to_each_other_user() {
+        for threads in [1, 2, 4] {
+            let pool = Pool::with_large("test", threads).unwrap();
+            let (told, hear) = mpsc::channel();
+            let heard = || hear.recv_timeout(Duration::from_secs(60)).unwrap();
+            let room = threads.max(2) as u64 - 1;
+            let mut held: HashMap<_, _> = (0..6).map(|key| (key, long(&pool, key, 1234, &told))).collect();
+            let running: Vec<_> = (0..room).map(|_| heard()).collect();
+            held.insert(10, long(&pool, 10, 0, &told));
+            assert_eq!(heard(), 10, "another user's comes before those of the first that wait");
+            held.insert(11, long(&pool, 11, 0, &told));
+            for key in 100..110 {
+                let told = told.clone();
+                pool.submit(Ino(key), move || told.send(key).unwrap());
+            }
+            for key in 100..110 {
+                assert_eq!(heard(), key, "short ones go on with {threads} threads");
+            }
+            assert!(hear.try_recv().is_err(), "no more long ones than there is room for");
+            drop(held.remove(&running[0]));
+            assert!(heard() < 12, "one that waited");
+            drop(held);
+            pool.shut_down();
+            for key in (0..6).chain([10, 11]) {
+                assert!(!pool.is_busy(Ino(key)));
+            }
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Filesystem {
             Step::Done(Closed::Settled) => self.forget(node.ino(), 1),
             Step::Done(Closed::Mapped) => self.watch(node),
             Step::Later { work, at } => return Next::later(at, move || self.close(node, work)),
+            Step::Large { work, user } => return Next::large(user, move || self.close(node, work)),
         }
         Next::DONE
     }

@@ -95,6 +95,11 @@ impl Rig {
         Self { source, target, fs, list, server: Some(server), scratch }
     }
 
+    /// The serving thread, for a test that ends the mount itself.
+    pub fn take_server(&mut self) -> JoinHandle<std::io::Result<()>> {
+        self.server.take().unwrap()
+    }
+
     /// A path in the mount.
     pub fn at(&self, path: &str) -> PathBuf {
         self.target.join(path)

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use monitor::Grant;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, mkdirat, openat, utimensat};
 
 use crate::common::{ALL, LENDING, Rig, SERVING, SHARED, Setting, can_mount, monitor, shell};
+
+const SERVING_MEASURED: Setting = Setting { policy: "measure func=FILE_CHECK\n", ..SERVING };
 
 /// A mapping of a lent file outlives its open and writes without a change of any timestamp. Pages that were read
 /// through the page cache meanwhile would be taken for the content that is checked later.
@@ -81,6 +84,105 @@ fn files_whose_mappings_outlive_their_opens_do_not_hold_up_the_checks_of_others(
     });
     assert_eq!(answered.into_inner(), FILES);
     drop(mappings);
+}
+
+/// A file of this size costs its owner nothing, and takes hours to hash.
+const HUGE: u64 = 8 << 40;
+
+/// Opens as another user; the open ends when the child is killed.
+fn open_as_other(rig: &Rig, name: &str) -> Child {
+    let ids = ["--reuid=1234", "--regid=1234", "--clear-groups", "head", "-c1"];
+    Command::new("setpriv").args(ids).arg(rig.at(name)).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// Whether the child stays in `openat(2)`.
+fn is_held(child: &Child) -> bool {
+    let opening = format!("{} ", libc::SYS_openat);
+    (0..10).all(|_| {
+        std::thread::sleep(Duration::from_millis(2));
+        fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap().starts_with(&opening)
+    })
+}
+
+fn wait_until(what: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !what() {
+        assert!(Instant::now() < deadline, "it takes for ever");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One user's huge files must not keep others' from being checked, and whoever is killed while one is hashed must go.
+#[test]
+fn huge_files_of_one_user_hold_up_neither_the_files_of_others_nor_the_end_of_who_opened_them() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(SERVING_MEASURED);
+    for name in ["huge0", "huge1", "huge2", "huge3"] {
+        File::create(rig.under(name)).unwrap().set_len(HUGE).unwrap();
+    }
+    fs::write(rig.under("small"), b"of somebody else").unwrap();
+    fs::write(rig.under("large"), vec![7; 20 << 20]).unwrap();
+    let names = ["huge0", "huge1", "huge2", "huge3"];
+    let mut children: Vec<_> = names.iter().map(|name| open_as_other(&rig, name)).collect();
+    wait_until(|| children.iter().all(is_held));
+    let (told, served) = mpsc::channel();
+    let (small, large) = (rig.at("small"), rig.at("large"));
+    let reader = std::thread::spawn(move || {
+        told.send(fs::read(small).unwrap().len()).unwrap();
+        told.send(fs::read(large).unwrap().len()).unwrap();
+    });
+    let lengths = [16, 20 << 20].map(|expected| (served.recv_timeout(Duration::from_secs(60)), expected));
+    if lengths.iter().any(|(got, expected)| *got != Ok(*expected)) {
+        // Nothing else would let the children end.
+        rustix::mount::unmount(&rig.target, rustix::mount::UnmountFlags::FORCE).ok();
+        panic!("{lengths:?}");
+    }
+    reader.join().unwrap();
+    for child in &mut children {
+        child.kill().unwrap();
+    }
+    for child in &mut children {
+        wait_until_gone(child);
+    }
+    let before = rig.list.count();
+    assert_eq!(before, 3, "boot_aggregate and what was read to its end");
+    assert_eq!(rig.fs.monitor().denials(), 0);
+    rig.unmount().unwrap();
+}
+
+fn wait_until_gone(child: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "whoever was killed still waits");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What is being hashed when the mount goes is wanted by nobody.
+#[test]
+fn a_mount_that_is_taken_away_does_not_go_on_hashing() {
+    if !can_mount() {
+        return;
+    }
+    let mut rig = Rig::new(SERVING_MEASURED);
+    File::create(rig.under("huge")).unwrap().set_len(HUGE).unwrap();
+    let mut child = open_as_other(&rig, "huge");
+    wait_until(|| is_held(&child));
+    rustix::mount::unmount(
+        &rig.target,
+        rustix::mount::UnmountFlags::FORCE | rustix::mount::UnmountFlags::DETACH,
+    )
+    .unwrap();
+    let server = rig.take_server();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !server.is_finished() {
+        assert!(Instant::now() < deadline, "it goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.join().unwrap().ok();
+    assert!(!child.wait().unwrap().success());
 }
 
 /// The kernel holds a directory's lock while it waits for the answer to `fsync`, and takes it to have a name

@@ -1,8 +1,9 @@
 //! Label and digest of the content this access is about: gathered once, from memory where that stands.
 
 use std::cell::OnceCell;
+use std::os::fd::AsFd;
 
-use appraise::{ContentVersion, collect};
+use appraise::{Collected, ContentVersion, collect_within};
 use ima::{Digest, DigestKind, HashAlgo};
 
 use super::Check;
@@ -64,7 +65,7 @@ impl Check<'_> {
         let evidence = if direct && known.is_none() {
             zeros().map_err(EvidenceError::Unreachable)?
         } else {
-            let mut evidence = gather(object, wanted, remembered)?;
+            let mut evidence = gather(self.reading, object, wanted, remembered)?;
             self.keep_algorithm(&mut evidence)?;
             // Under O_DIRECT only what was known before counts, and that it is still so.
             if direct && known.is_none_or(|known| known.digest != evidence.digest) {
@@ -93,7 +94,7 @@ impl Check<'_> {
             return Ok(());
         }
         let content = object.read_fd().map_err(EvidenceError::Unreachable)?;
-        let again = collect(content, algo).map_err(EvidenceError::Collect)?;
+        let again = self.collect(content, algo)?;
         if again.digest == old.digest {
             evidence.digest = again.digest;
             evidence.version = again.version;
@@ -127,7 +128,12 @@ impl Check<'_> {
             return Ok(evidence.digest);
         }
         let content = self.plan.object.read_fd().map_err(EvidenceError::Unreachable)?;
-        Ok(collect(content, algo).map_err(EvidenceError::Collect)?.digest)
+        Ok(self.collect(content, algo)?.digest)
+    }
+
+    fn collect(&self, content: impl AsFd, algo: HashAlgo) -> Result<Collected, EvidenceError> {
+        let collected = self.reading.bounded(|bounds| collect_within(content, algo, bounds));
+        collected.map_err(EvidenceError::Collect)
     }
 
     /// Puts newly collected evidence into the inode's record; what was remembered anyway stays as it is.

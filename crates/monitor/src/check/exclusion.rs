@@ -15,6 +15,7 @@ use crate::evidence::Evidence;
 use crate::monitor::{Monitor, asks_signature};
 use crate::options::Mode;
 use crate::plan::Plan;
+use crate::reading::{Lane, Reading};
 use crate::records::Event;
 use crate::release::{self, Patience};
 use crate::state::RuleId;
@@ -108,6 +109,15 @@ pub(crate) struct Waits {
     users: Patience,
 }
 
+/// It cannot be told yet.
+#[derive(Debug)]
+pub(crate) enum NotYet {
+    /// It is to be asked again at this time.
+    Until(Instant),
+    /// The file is to be read for it, which is too large here.
+    TooLarge,
+}
+
 /// Who has the file though no open stands that matters here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left {
@@ -118,10 +128,11 @@ pub(crate) struct Left {
 }
 
 impl Left {
-    /// Finds out; where those who are just leaving cannot be told from those who stay, `Err` tells when to ask again.
-    pub fn find(monitor: &Monitor, plan: &Plan, waits: &mut Waits) -> Result<Self, Instant> {
-        let writers = mapped_writers(monitor, plan, &mut waits.writers)?;
-        Ok(Self { writers, users: users(plan, &mut waits.users)? })
+    /// Finds out; where those who are just leaving cannot be told from those who stay, it is to be asked again.
+    pub fn find(monitor: &Monitor, plan: &Plan, lane: Lane, waits: &mut Waits) -> Result<Self, NotYet> {
+        let reading = Reading::for_label(monitor, lane);
+        let writers = mapped_writers(monitor, plan, &reading, &mut waits.writers)?;
+        Ok(Self { writers, users: users(plan, &mut waits.users).map_err(NotYet::Until)? })
     }
 }
 
@@ -136,21 +147,27 @@ fn users(plan: &Plan, patience: &mut Patience) -> Result<bool, Instant> {
 
 /// Whether writers are left though no open for writing stands. When there are none any more, the label is redone
 /// that was not while there were.
-fn mapped_writers(monitor: &Monitor, plan: &Plan, patience: &mut Patience) -> Result<bool, Instant> {
+fn mapped_writers(
+    monitor: &Monitor,
+    plan: &Plan,
+    reading: &Reading<'_>,
+    patience: &mut Patience,
+) -> Result<bool, NotYet> {
     let object = plan.object.as_ref();
     let standing = if plan.access.is_exec() { writers_standing(plan) } else { plan.writers_before };
     if standing > 0 || !object.state().with(|inner| inner.was_written) {
         return Ok(false);
     }
-    if release::writers_left(object, plan.writer_epoch, patience)? {
+    if release::writers_left(object, plan.writer_epoch, patience).map_err(NotYet::Until)? {
         return Ok(true);
     }
-    let owed = object.state().with(|inner| {
-        inner.was_written = inner.writers > 0;
-        inner.relabel && plan.writers_before == 0
-    });
+    let owed = object.state().with(|inner| inner.relabel && plan.writers_before == 0);
+    if owed && reading.is_too_large(object) {
+        return Err(NotYet::TooLarge);
+    }
+    object.state().with(|inner| inner.was_written = inner.writers > 0);
     if owed {
-        release::after_writing(monitor, object);
+        release::after_writing(monitor, reading, object);
     }
     Ok(false)
 }

@@ -10,6 +10,7 @@ use super::{Check, Judged};
 use crate::denial::Denial;
 use crate::evidence::EvidenceError;
 use crate::options::{Mode, OnMeasureFailure};
+use crate::reading::Unfinished;
 use crate::records::Event;
 
 impl Check<'_> {
@@ -32,6 +33,9 @@ impl Check<'_> {
         actions: Actions,
         error: &EvidenceError,
     ) -> Result<(), Denial> {
+        if let Some(unfinished) = error.unfinished() {
+            return Err(self.broken_off(unfinished));
+        }
         let direct = self.plan.access.is_direct();
         let cause = if direct { "failed(directio)" } else { error.cause() };
         let class = if actions.contains(Actions::APPRAISE) {
@@ -46,6 +50,20 @@ impl Check<'_> {
             return Err(denial);
         }
         if actions.contains(Actions::MEASURE) { self.tolerated(denial) } else { Ok(()) }
+    }
+
+    /// As [`Check::uncollected`], of evidence that is about no hook in particular.
+    pub(super) fn not_gathered(&self, error: &EvidenceError) -> Denial {
+        match error.unfinished() {
+            Some(unfinished) => self.broken_off(unfinished),
+            None => self.uncollected(None, error.cause(), error),
+        }
+    }
+
+    /// The content was not read to its end, though it could be: nothing is known, and nobody is to be told.
+    pub(super) fn broken_off(&self, unfinished: Unfinished) -> Denial {
+        self.unfinished.set(Some(unfinished));
+        Denial::unfinished()
     }
 
     pub(super) fn uncollected(

@@ -29,16 +29,22 @@ use crate::kind::Kind;
 use crate::monitor::{Monitor, first_appraising, is_strict, note_served};
 use crate::options::Layer;
 use crate::plan::{Hooks, Plan};
+use crate::reading::{Reading, Unfinished};
 use crate::records::{self, Event};
 use crate::state::{LAYERS, RuleId};
 use crate::violation;
+use crate::work::Progress;
 use content::Gathered;
-pub(crate) use exclusion::{Left, Waits};
+pub(crate) use exclusion::{Left, NotYet, Waits};
 
 /// One access being checked.
 pub(crate) struct Check<'a> {
     pub monitor: &'a Monitor,
     pub plan: &'a Plan,
+    pub reading: &'a Reading<'a>,
+    progress: &'a Progress,
+    /// Why content was not read to its end, if it was not.
+    unfinished: Cell<Option<Unfinished>>,
     /// Who has the file though the counts do not show them.
     left: Left,
     /// Whether any hook wants the content itself looked at, whatever is remembered of it; until the hooks are known
@@ -62,10 +68,19 @@ struct Judged<'a> {
 }
 
 impl<'a> Check<'a> {
-    pub fn new(monitor: &'a Monitor, plan: &'a Plan, left: Left) -> Self {
+    pub fn new(
+        monitor: &'a Monitor,
+        plan: &'a Plan,
+        left: Left,
+        reading: &'a Reading<'a>,
+        progress: &'a Progress,
+    ) -> Self {
         Self {
             monitor,
             plan,
+            reading,
+            progress,
+            unfinished: Cell::new(None),
             left,
             strict: Cell::new(true),
             evidence: Gathered::default(),
@@ -74,6 +89,11 @@ impl<'a> Check<'a> {
             direct_refused: Cell::new(None),
             direct_told: Cell::new(false),
         }
+    }
+
+    /// Why content was not read to its end, if that is why there is no decision.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        self.unfinished.get()
     }
 
     /// Decides; gives the content version that the decision is about, and the ticket of an open for execution.
@@ -155,10 +175,7 @@ impl<'a> Check<'a> {
             match self.monitor.hooks(self.plan, mapped, &digests) {
                 Ok(hooks) => return Ok(hooks),
                 Err(policy::Undecided::Digest(algo)) if digests.len() < LAYERS => {
-                    digests.push(
-                        self.digest_by(algo)
-                            .map_err(|error| self.uncollected(None, error.cause(), &error))?,
-                    );
+                    digests.push(self.digest_by(algo).map_err(|error| self.not_gathered(&error))?);
                 }
                 Err(error) => return Err(self.undecided(&error)),
             }
@@ -172,7 +189,9 @@ impl<'a> Check<'a> {
             violation::arm(inner, self.plan, hooks);
             due
         });
-        let Some(violation) = due else { return Ok(()) };
+        let Some(violation) = due.filter(|_| !self.progress.violation_told.replace(true)) else {
+            return Ok(());
+        };
         let list = &self.monitor.options.list;
         let attributes = Attributes::of(self.plan.object.as_ref(), list.template());
         let evm = attributes.evm.as_deref();
@@ -202,6 +221,9 @@ impl<'a> Check<'a> {
                     Err(error) => self.collection_failed(judged, actions, &error),
                 };
                 outcome = outcome.and(acted);
+                if self.unfinished.get().is_some() {
+                    break;
+                }
             }
         }
         outcome?;
@@ -248,7 +270,10 @@ impl<'a> Check<'a> {
         let template = judged.decision.template.as_ref().unwrap_or(&self.monitor.options.template);
         let added = match records::entry(self, template, pcr, evidence) {
             Ok(entry) => self.monitor.options.list.add(entry).map_err(|error| self.not_added(&error)),
-            Err(error) => Err(self.unmeasured(&error, "hashing_error".into())),
+            Err(error) => match error.unfinished() {
+                Some(unfinished) => return Err(self.broken_off(unfinished)),
+                None => Err(self.unmeasured(&error, "hashing_error".into())),
+            },
         };
         match added {
             Ok(added) => {

@@ -290,6 +290,7 @@ pub fn to_end<W, T>(mut work: W, run: impl Fn(W) -> Step<W, T>) -> T {
                 std::thread::sleep(at.saturating_duration_since(Instant::now()));
                 work = rest;
             }
+            Step::Large { work: rest, .. } => work = rest,
         }
     }
 }
