@@ -3,6 +3,7 @@
 //! Source: `ima_write_policy` in security/integrity/ima/ima_fs.c, `ima_parse_add_rule` and `ima_update_policy` in
 //! ima_policy.c, Linux 6.1.
 
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use ima::HashAlgo;
@@ -18,6 +19,9 @@ const LOOKED_AT: usize = 4095;
 /// Bytes that all `path=` values of a loaded policy may have. A glob of some thousand bytes takes up to a megabyte once it
 /// is compiled.
 const MOST_PATHS: usize = 64 << 10;
+
+/// Bytes that the text of a loaded policy may have. Open files show it, and it is read through at each load.
+const MOST_TEXT: usize = 4 << 20;
 
 /// The line that one `write(2)` offers, without its newline, and how much of `data` it takes.
 ///
@@ -40,6 +44,8 @@ pub struct Load {
     most: usize,
     /// Bytes in `path=` values, of the rules in force and the new ones.
     paths: usize,
+    /// Bytes in the text of all of them.
+    text: usize,
     valid: bool,
 }
 
@@ -67,6 +73,9 @@ pub enum LineError {
     /// The paths of the policy are as long as they may be, taken together.
     #[error("the paths of the policy may have {MOST_PATHS} bytes together and no more")]
     PathsTooLong,
+    /// The text of the policy is as long as it may be.
+    #[error("the policy may have {MOST_TEXT} bytes and no more")]
+    TooLong,
 }
 
 impl LineError {
@@ -75,7 +84,7 @@ impl LineError {
     pub const fn errno(&self) -> i32 {
         match self {
             Self::Rule(RuleError { errno, .. }) => errno.code(),
-            Self::TooMany { .. } | Self::PathsTooLong => RuleErrno::Enospc.code(),
+            Self::TooMany { .. } | Self::PathsTooLong | Self::TooLong => RuleErrno::Enospc.code(),
         }
     }
 }
@@ -86,7 +95,8 @@ impl Load {
     pub fn onto(active: Arc<Policy>, options: ParseOptions, most: usize) -> Self {
         let digest_algo = active.digest_algo();
         let paths = active.rules().iter().map(path_length).sum();
-        Self { active, rules: Vec::new(), digest_algo, options, most, paths, valid: true }
+        let text = active.rules().iter().map(text_length).sum();
+        Self { active, rules: Vec::new(), digest_algo, options, most, paths, text, valid: true }
     }
 
     /// Takes one line, without its newline. One that is refused spoils the whole load.
@@ -109,6 +119,10 @@ impl Load {
         if paths > MOST_PATHS {
             return Err(LineError::PathsTooLong);
         }
+        let text = self.text + text_length(&rule);
+        if text > MOST_TEXT {
+            return Err(LineError::TooLong);
+        }
         let algo = rule.when.digests.as_ref().map(|digests| digests.algo());
         if algo.is_some() && self.digest_algo.is_some() && algo != self.digest_algo {
             let reason = Reason::MixedDigestAlgos;
@@ -116,7 +130,7 @@ impl Load {
             return Err(LineError::Rule(RuleError { column, token, reason, errno }));
         }
         self.digest_algo = self.digest_algo.or(algo);
-        self.paths = paths;
+        (self.paths, self.text) = (paths, text);
         self.rules.push(rule);
         Ok(())
     }
@@ -140,6 +154,22 @@ impl Load {
 
 fn path_length(rule: &Rule) -> usize {
     rule.when.path.as_ref().map_or(0, |path| path.to_string().len())
+}
+
+fn text_length(rule: &Rule) -> usize {
+    struct Length(usize);
+    impl fmt::Write for Length {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0 += text.len();
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    match writeln!(length, "{rule}") {
+        Ok(()) => length.0,
+        // Counting does not fail; were it to, nothing more would be taken.
+        Err(fmt::Error) => MOST_TEXT,
+    }
 }
 
 #[cfg(test)]
@@ -224,6 +254,23 @@ mod tests {
         assert_eq!(taken, 16);
         assert!(long.line(b"measure").outcome.is_ok(), "other rules are");
         assert_eq!(long.line(rule.as_bytes()).outcome.unwrap_err().errno(), 28);
+    }
+
+    #[test]
+    fn the_text_is_bounded_with_what_is_in_force() {
+        let digests = |number: usize| {
+            let one = |n: usize| format!("sha256:{n:064x}");
+            format!("measure digest={}", (0..56).map(|n| one(64 * number + n)).collect::<Vec<_>>().join(","))
+        };
+        let mut first = load(5000);
+        assert!((0..600).all(|number| first.line(digests(number).as_bytes()).outcome.is_ok()));
+        let active = Arc::new(first.finish().unwrap());
+        assert!(active.to_string().len() < MOST_TEXT);
+        let mut second = Load::onto(active, ParseOptions::default(), 5000);
+        let taken = (600..5000).take_while(|n| second.line(digests(*n).as_bytes()).outcome.is_ok()).count();
+        // Each with a space behind it and a newline.
+        assert_eq!(600 + taken, MOST_TEXT / (digests(0).len() + 2));
+        assert_eq!(second.line(digests(0).as_bytes()).outcome.unwrap_err().errno(), 28);
     }
 
     #[test]

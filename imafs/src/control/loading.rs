@@ -95,7 +95,7 @@ impl Loading {
             tracing::debug!("a line of the container's policy is refused: {}", crate::failure::chain(&error));
             let cause = match error {
                 LineError::Rule(_) => "invalid-policy",
-                LineError::TooMany { .. } | LineError::PathsTooLong => "too-many-rules",
+                LineError::TooMany { .. } | LineError::PathsTooLong | LineError::TooLong => "too-many-rules",
             };
             self.emit("update_policy", cause, false, &state.writer);
             Errno::from_raw_os_error(error.errno())

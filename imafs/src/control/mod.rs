@@ -41,6 +41,7 @@ use serde_json::Value;
 
 use crate::fs::{Attr, Caller, ControlIno, ControlTree, Deferred, Errno, Written};
 
+use content::{Content, Reader, Texts};
 use loading::Loading;
 use open::{Open, Opens};
 pub(crate) use switches::{mode_name, mode_of};
@@ -86,6 +87,7 @@ pub struct Control {
     permits: Permits,
     tree: Tree,
     opens: Opens,
+    texts: Texts,
     /// Somebody has the policy open for writing, or has loaded it and nobody may again.
     policy_taken: AtomicBool,
     /// Rules have been loaded.
@@ -110,6 +112,7 @@ impl Control {
             permits,
             tree,
             opens: Opens::default(),
+            texts: Texts::default(),
             policy_taken: AtomicBool::new(false),
             policy_loaded: AtomicBool::new(false),
             since,
@@ -125,7 +128,7 @@ impl Control {
     /// [`Errno::NOENT`], [`Errno::ISDIR`], or what reading gives.
     pub fn read_path(&self, path: &str) -> Result<Vec<u8>, Errno> {
         let file = self.file(self.tree.resolve(path).ok_or(Errno::NOENT)?)?;
-        let open = Open::reading(file, self.content(file), 0);
+        let open = Open::reading(file, self.content(file, Reader::Host)?, 0);
         let mut all = Vec::new();
         loop {
             let part = open.read(&self.monitor, all.len() as u64, 1 << 20)?;
@@ -178,7 +181,8 @@ impl Control {
         let file = self.file(ino)?;
         let mode = flags & libc::O_ACCMODE;
         if mode == libc::O_RDONLY {
-            return self.opens.add(Open::reading(file, self.content(file), caller.uid));
+            let content = self.content(file, Reader::Container)?;
+            return self.opens.add(Open::reading(file, content, caller.uid));
         }
         let exclusive = matches!(file, File::Policy | File::Keys(_));
         if !self.is_writable(file) || (exclusive && mode == libc::O_RDWR) {
@@ -187,7 +191,8 @@ impl Control {
         if file == File::Policy {
             return self.open_policy(flags, caller);
         }
-        self.opens.add(Open::reading(file, self.content(file), caller.uid).writing(None))
+        let content = self.content(file, Reader::Container)?;
+        self.opens.add(Open::reading(file, content, caller.uid).writing(None))
     }
 
     /// Opens the policy for writing, if nobody else has it.
@@ -197,7 +202,7 @@ impl Control {
         }
         let loading = Loading::begin(&self.monitor, self.permits.rules, flags, caller).ok_or(Errno::ACCESS);
         let opened = loading.and_then(|loading| {
-            let open = Open::reading(File::Policy, content::Content::Bytes(Vec::new()), caller.uid);
+            let open = Open::reading(File::Policy, Content::Bytes(Arc::from([])), caller.uid);
             self.opens.add(open.writing(Some(Arc::new(loading))))
         });
         if opened.is_err() {

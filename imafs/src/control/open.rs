@@ -67,6 +67,15 @@ impl Open {
         self.loading.as_ref()
     }
 
+    /// The bytes it shows, if those were taken at the open.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> Option<&Arc<[u8]>> {
+        match &self.content {
+            Content::Bytes(bytes) => Some(bytes),
+            Content::List(_) | Content::Audit => None,
+        }
+    }
+
     /// At most `size` bytes from `offset` on; empty at the end.
     pub(super) fn read(&self, monitor: &Monitor, offset: u64, size: usize) -> Result<Vec<u8>, Errno> {
         match (&self.content, self.file) {

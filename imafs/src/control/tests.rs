@@ -16,14 +16,28 @@ use serde_json::json;
 const CALLER: Caller = Caller { tid: 1, uid: 0, gid: 0 };
 
 fn control(access: Access) -> Control {
+    of_monitor(access, monitor(None))
+}
+
+/// With a layer of the container's own, without rules yet.
+fn layered() -> Control {
+    of_monitor(Access::ReadWrite, monitor(Some(Arc::new(Keyring::new(".ima")))))
+}
+
+fn of_monitor(access: Access, monitor: Arc<Monitor>) -> Control {
+    let permits = Permits { access, loads: Loads::Many, rules: 16 };
+    Control::new(monitor, "web", permits, Box::new(|| json!({ "ns-id": "web" })))
+}
+
+fn monitor(ring: Option<Arc<Keyring>>) -> Arc<Monitor> {
     let policy = Policy::parse(b"measure func=BPRM_CHECK mask=MAY_EXEC\n", &ParseOptions::default()).unwrap();
     let bank = Arc::new(SoftBank::new(&[HashAlgo::Sha1, HashAlgo::Sha256]).unwrap());
     let template = Template::named("ima-ng").unwrap();
     let list = List::new(ListOptions::new(template.clone(), bank)).unwrap();
-    let monitor = Monitor::new(Options {
+    Monitor::new(Options {
         mode: Mode::Enforce,
         host: Layer { policy: Arc::new(policy), ring: Arc::new(Keyring::new("_ima")) },
-        container: None,
+        container: ring.map(|ring| Layer { policy: Arc::default(), ring }),
         hash: HashAlgo::Sha256,
         template,
         pcr: PcrIndex::DEFAULT,
@@ -42,9 +56,7 @@ fn control(access: Access) -> Control {
         audit_info: false,
         list: Arc::new(list),
         audit: Arc::new(Audit::in_memory("web")),
-    });
-    let permits = Permits { access, loads: Loads::Once, rules: 16 };
-    Control::new(monitor, "web", permits, Box::new(|| json!({ "ns-id": "web" })))
+    })
 }
 
 fn text(control: &Control, path: &str) -> String {
@@ -304,4 +316,41 @@ fn no_user_keeps_another_out() {
         assert!(control.release(fh).is_none());
     }
     assert_eq!(open_all(&control, &user(1000)), 256, "closed again");
+}
+
+fn load(control: &Control, rules: &str) {
+    let policy = Policy::parse(rules.as_bytes(), &ParseOptions::default()).unwrap();
+    control.monitor.load_container(Arc::new(policy)).unwrap();
+}
+
+#[test]
+fn a_long_text_is_kept_once_however_often_it_is_open() {
+    let control = layered();
+    load(&control, "measure func=MMAP_CHECK\n");
+    for path in ["ima/policy", "keys/_ima"] {
+        let ino = control.tree.resolve(path).unwrap();
+        let open = || control.opens.find(control.open(ino, libc::O_RDONLY, &CALLER).unwrap()).unwrap();
+        let (first, second) = (open(), open());
+        assert!(Arc::ptr_eq(first.bytes().unwrap(), second.bytes().unwrap()), "{path}");
+    }
+}
+
+#[test]
+fn a_container_keeps_only_so_many_versions_of_a_policy_open() {
+    let control = layered();
+    let ino = control.tree.resolve("ima/policy").unwrap();
+    let versions: Vec<_> = (0..9)
+        .map(|version| {
+            load(&control, &format!("measure uid={version}\n"));
+            control.open(ino, libc::O_RDONLY, &CALLER)
+        })
+        .collect();
+    assert!(versions.iter().take(8).all(Result::is_ok), "{versions:?}");
+    assert_eq!(versions[8], Err(Errno::NFILE));
+    assert!(text(&control, "ima/policy").ends_with("\nmeasure uid=8 \n"), "the host reads it all the same");
+    let first = versions[0].unwrap();
+    assert!(control.read(first, 0, 4096).unwrap().ends_with(b"\nmeasure uid=0 \n"));
+    control.release(first);
+    assert!(control.open(ino, libc::O_RDONLY, &CALLER).is_ok());
+    assert!(control.open(ino, libc::O_RDONLY, &CALLER).is_ok(), "the same once more");
 }
