@@ -64,13 +64,13 @@ pub trait ControlTree: Send + Sync {
     /// [`Errno::INVAL`] for anything else.
     fn readlink(&self, ino: ControlIno) -> Result<Vec<u8>, Errno>;
 
-    /// Opens a file; the handle names this open in the calls below.
+    /// Opens a file; the handle names this open in the calls below. Called in a pool thread.
     ///
     /// # Errors
     /// What `open(2)` is to return.
     fn open(&self, ino: ControlIno, flags: i32, caller: &Caller) -> Result<u64, Errno>;
 
-    /// Reads from an open file; fewer bytes than asked for mean the end, for now.
+    /// Reads from an open file; fewer bytes than asked for mean the end, for now. Called in a pool thread.
     ///
     /// # Errors
     /// What `read(2)` is to return.

@@ -28,7 +28,11 @@ impl Filesystem {
     /// Reads up to `size` bytes at `offset`; fewer mean the end of the file.
     pub fn read(self: &Arc<Self>, ino: Ino, fh: u64, offset: u64, size: u32, reply: Reply<Vec<u8>>) {
         if ino.control().is_some() {
-            return reply(self.control().and_then(|control| control.read(fh, offset, size)));
+            // The measurement list is read back from its journal.
+            let fs = Arc::clone(self);
+            return self.controls.submit_free(move || {
+                reply(fs.control().and_then(|control| control.read(fh, offset, size)));
+            });
         }
         let (node, fd) = match self.reader(ino) {
             Ok(found) => found,

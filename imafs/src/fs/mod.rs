@@ -129,6 +129,9 @@ pub struct FsOptions {
 /// Threads for reads from disk, fsync and the like, which wait rather than compute.
 const IO_THREADS: usize = 4;
 
+/// Threads that read control files: while one waits for a TPM the other shows the rest.
+const CONTROL_THREADS: usize = 2;
+
 /// How long the kernel may keep what it cannot be told to drop: a day, as passthrough_hp has it.
 const LONG: Duration = Duration::from_secs(86_400);
 
@@ -147,6 +150,8 @@ pub struct Filesystem {
     checks: Pool,
     /// What waits for the disk, in no order.
     waits: Pool,
+    /// What reads control files: it may wait for a TPM or the journal's disk, and nobody else is to wait for those.
+    controls: Pool,
     /// What waits for a directory's lock in the kernel. Its holder may itself wait for an answer from `waits`.
     notices: Pool,
     turns: Turns,
@@ -183,6 +188,7 @@ impl Filesystem {
             leases: OnceLock::new(),
             checks: Pool::with_large("imafs-check", options.hash_threads).map_err(thread_error)?,
             waits: Pool::new("imafs-io", IO_THREADS).map_err(thread_error)?,
+            controls: Pool::new("imafs-control", CONTROL_THREADS).map_err(thread_error)?,
             notices: Pool::new("imafs-notice", 1).map_err(thread_error)?,
             options,
             vault,
@@ -259,6 +265,7 @@ impl Filesystem {
         self.monitor.leave();
         self.checks.shut_down();
         self.waits.shut_down();
+        self.controls.shut_down();
         self.notices.shut_down();
     }
 

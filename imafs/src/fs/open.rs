@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use monitor::{Access, Begun, Denial, Grant, Object, Step, Work};
 use rustix::fs::{FileType, OFlags};
 
+use super::data::Reply;
 use super::kernel::Lent;
 use super::node::Node;
 use super::opens::{OpenMode, Opens};
@@ -71,12 +72,13 @@ impl Filesystem {
         }
     }
 
-    /// Opens a control file; the handle is the answer.
-    ///
-    /// # Errors
-    /// What the control directory says.
-    pub fn open_control(&self, caller: &Caller, ino: ControlIno, flags: i32) -> Result<u64, Errno> {
-        self.control()?.open(ino, flags, caller)
+    /// Opens a control file; the handle is the answer. From a pool thread, for what the file says is taken now, and may
+    /// have to be asked of a TPM.
+    pub fn open_control(self: &Arc<Self>, caller: &Caller, ino: ControlIno, flags: i32, reply: Reply<u64>) {
+        let (fs, caller) = (Arc::clone(self), *caller);
+        self.controls.submit_free(move || {
+            reply(fs.control().and_then(|control| control.open(ino, flags, &caller)));
+        });
     }
 
     /// Asks the monitor, and answers now or from the pool.

@@ -172,10 +172,13 @@ impl fuser::Filesystem for Adapter {
         let pending = Pending::new(&self.device, req, reply);
         match ino(node).control() {
             None => self.fs.open(&caller(req), ino(node), flags.0, Box::new(pending)),
-            Some(control) => match self.fs.open_control(&caller(req), control, flags.0) {
-                Ok(fh) => pending.opened_control(fh),
-                Err(error) => pending.error(error),
-            },
+            Some(control) => {
+                let reply = Box::new(move |result| match result {
+                    Ok(fh) => pending.opened_control(fh),
+                    Err(error) => pending.error(error),
+                });
+                self.fs.open_control(&caller(req), control, flags.0, reply);
+            }
         }
     }
 

@@ -20,6 +20,22 @@ use crate::common::{ALL, LENDING, Rig, SERVING, Setting, can_mount, shell};
 struct Words {
     committed: Mutex<Vec<u8>>,
     staged: Mutex<Vec<u8>>,
+    /// What opens and reads of `word` wait for, as they would for a TPM.
+    held: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Words {
+    /// A tree whose word is shown only when the sender is gone.
+    fn held() -> (Arc<Self>, mpsc::Sender<()>) {
+        let (release, wait) = mpsc::channel();
+        (Arc::new(Self { held: Mutex::new(Some(wait)), ..Self::default() }), release)
+    }
+
+    fn wait(&self) {
+        if let Some(wait) = self.held.lock().unwrap().as_ref() {
+            assert!(wait.recv().is_err(), "nothing is ever sent");
+        }
+    }
 }
 
 const WORD: ControlIno = ControlIno(1);
@@ -68,6 +84,7 @@ impl ControlTree for Words {
 
     fn open(&self, _ino: ControlIno, _flags: i32, caller: &Caller) -> Result<u64, Errno> {
         assert_eq!(caller.uid, 0);
+        self.wait();
         self.staged.lock().unwrap().clear();
         Ok(7)
     }
@@ -236,4 +253,28 @@ fn a_policy_is_read_by_the_rules_about_each_of_its_names() {
     fs::metadata(rig.at("free/d")).unwrap();
     assert_eq!(read_policy(&rig, "/free/b"), Ok(2));
     assert_eq!(read_policy(&rig, "/free/d"), Err(Errno::ACCESS), "the one it was read by is one of the two");
+}
+
+/// What a control file says may have to be asked of a device that does not answer.
+#[test]
+fn a_control_file_that_takes_its_time_holds_up_no_other_file() {
+    if !can_mount() {
+        return;
+    }
+    let (words, release) = Words::held();
+    let rig = Rig::with_control(LENDING, words);
+    fs::write(rig.under("file"), b"content").unwrap();
+    let word = rig.at(".imafs/word");
+    let reader = std::thread::spawn(move || fs::read(word).unwrap());
+    let (told, served) = mpsc::channel();
+    let file = rig.at("file");
+    std::thread::spawn(move || {
+        // By then the other open has most likely come.
+        std::thread::sleep(Duration::from_millis(300));
+        told.send(fs::read(file).unwrap()).unwrap();
+    });
+    assert_eq!(served.recv_timeout(Duration::from_secs(60)).as_deref(), Ok(&b"content"[..]));
+    assert!(!reader.is_finished());
+    drop(release);
+    assert_eq!(reader.join().unwrap(), b"");
 }
