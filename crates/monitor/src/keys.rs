@@ -15,6 +15,7 @@ use crate::denial::Denial;
 use crate::monitor::Monitor;
 use crate::options::OnMeasureFailure;
 use crate::rules::Rules;
+use crate::state::HOST;
 
 /// The template of buffers, unless a rule names another.
 const TEMPLATE: &str = "ima-buf";
@@ -46,14 +47,21 @@ impl Monitor {
     /// Measures every key on every ring, as the rules in force ask: those the mount begins with, and those that came
     /// before the rules that ask for them. What is in the list already is not added again.
     ///
+    /// A key of the container that cannot be measured is taken off its ring, with all that have its keyid: it would let
+    /// content through without a trace. The host's stay, for it is the host who decides what a mount without them is.
+    ///
     /// # Errors
     /// The first denial; the remaining keys have been tried all the same.
     pub fn measure_rings(&self, who: &Process) -> Result<(), Denial> {
         let rules = self.rules();
         let mut outcome = Ok(());
-        for ring in rules.layers().map(|layer| &layer.ring) {
+        for (index, ring) in rules.layers().map(|layer| &layer.ring).enumerate() {
             for key in ring.list() {
                 let measured = self.measure_key_by(&rules, ring.name(), key.der(), who);
+                if measured.is_err() && index != HOST {
+                    let removed = ring.remove(key.keyid());
+                    tracing::warn!(keyid = %key.keyid(), removed, "a key that cannot be measured is taken off");
+                }
                 outcome = outcome.and(measured);
             }
         }

@@ -104,7 +104,7 @@ impl BackingFacts {
 }
 
 /// The parts and settings of one mount's monitor.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Appraisal mode to begin with.
     pub mode: Mode,

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use audit::Process;
 use common::{Bench, READ, Setting, finish, granted, hello_hash};
 use ima::{Digest, HashAlgo, PcrIndex};
+use keyring::{Certificate, Keyring};
 use measure::{BankError, PcrBank, SoftBank};
-use monitor::{Begun, Mode, NoContainerLayer, WouldWeaken};
+use monitor::{Begun, Layer, Mode, Monitor, NoContainerLayer, Options, WouldWeaken};
 use policy::{ParseOptions, Policy};
 
 const EXEC: i32 = monitor::FMODE_EXEC;
@@ -175,4 +176,28 @@ fn a_key_that_cannot_be_measured_is_told_and_refused() {
     assert!(record.contains("\"op\":\"measuring_key\"") && record.contains("TPM_error(-19)"), "{record}");
     bank.1.store(false, Ordering::Relaxed);
     bench.monitor.measure_key(".ima", b"key", &root).unwrap();
+}
+
+/// Keys may come before the rules that have them measured.
+#[test]
+fn a_key_of_the_container_that_cannot_be_measured_afterwards_lets_nothing_through_any_more() {
+    let bank = Arc::new(Fragile(SoftBank::new(&[HashAlgo::Sha256]).unwrap(), AtomicBool::new(false)));
+    let bench = Bench::over(Arc::clone(&bank) as Arc<dyn PcrBank>, "dont_measure\n", Setting::default());
+    bench.trust("rsa");
+    let ring = Arc::new(Keyring::new(".ima"));
+    let path = format!("{}/../appraise/tests/vectors/ec.pem", env!("CARGO_MANIFEST_DIR"));
+    let ec = || Certificate::from_pem_or_der(&std::fs::read(&path).unwrap()).unwrap().remove(0);
+    let root = Process { uid: 0, ..Process::unknown(7) };
+    for (fails, kept) in [(false, 1), (true, 0)] {
+        let container = Some(Layer { policy: Arc::default(), ring: Arc::clone(&ring) });
+        let monitor = Monitor::new(Options { container, ..bench.monitor.options().clone() });
+        drop(ring.add(ec()));
+        let rules =
+            if fails { "measure func=KEY_CHECK template=ima-ng\n" } else { "measure func=KEY_CHECK\n" };
+        let policy = Policy::parse(rules.as_bytes(), &ParseOptions::default()).unwrap();
+        monitor.load_container(Arc::new(policy)).unwrap();
+        bank.1.store(fails, Ordering::Relaxed);
+        assert_eq!(monitor.measure_rings(&root).is_err(), fails);
+        assert_eq!((ring.list().len(), bench.ring.list().len()), (kept, 1), "the host's stay");
+    }
 }

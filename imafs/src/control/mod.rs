@@ -211,7 +211,8 @@ impl Control {
         opened
     }
 
-    /// Ends a load. With the first rules of the container, keys that came before them are measured as they ask.
+    /// Ends a load. With the first rules of the container, keys that came before them are measured as they ask; those
+    /// that cannot be are its keys no longer.
     fn loaded(&self, loading: &Loading) -> Option<Deferred> {
         let by = loading.end();
         let first = by.is_some() && !self.policy_loaded.swap(true, Ordering::AcqRel);
