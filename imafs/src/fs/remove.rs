@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, unlinkat};
 
+use super::forget::Seen;
 use super::node::{Key, Node, Place};
 use super::{Errno, Filesystem, Ino};
 
@@ -36,13 +37,13 @@ impl Filesystem {
     /// Pins the inode behind a name that is about to go, if the kernel knows it and nothing else leads back to it: it
     /// may be open or be somebody's working directory. A file handle leads back while there is another name; without
     /// handles the name that goes may be the one it would be found by.
-    pub(super) fn save_victim(&self, directory: &Arc<Node>, name: &OsStr) -> Victim {
+    pub(super) fn save_victim(&self, directory: &Arc<Node>, name: &OsStr) -> Victim<'_> {
         let Ok(found) = self.probe(directory, name) else { return Victim(None) };
         let lost = match found.key {
             Key::Handle(_) => found.kind() == FileType::Directory || found.stat.stx_nlink <= 1,
             Key::Number { .. } => true,
         };
-        let Some(node) = self.table.peek(&found.key) else { return Victim(None) };
+        let Some(node) = self.see(&found.key) else { return Victim(None) };
         if lost {
             node.pin(found.fd);
         }
@@ -55,7 +56,7 @@ impl Filesystem {
     }
 
     /// Lets go of the inode again when it kept its name after all, or else notes that the name is gone.
-    pub(super) fn name_removed(&self, victim: Victim, removed: bool) {
+    pub(super) fn name_removed(&self, victim: Victim<'_>, removed: bool) {
         let Some(lost) = victim.0 else { return };
         if removed {
             self.name_gone(&lost.node, &lost.place, lost.links.saturating_sub(1));
@@ -68,11 +69,11 @@ impl Filesystem {
 /// An inode that is about to lose a name, if the kernel knows it.
 #[must_use]
 #[derive(Debug)]
-pub(super) struct Victim(Option<Lost>);
+pub(super) struct Victim<'a>(Option<Lost<'a>>);
 
 #[derive(Debug)]
-struct Lost {
-    node: Arc<Node>,
+struct Lost<'a> {
+    node: Seen<'a>,
     /// The record was pinned because of this.
     pinned: bool,
     place: Place,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{RenameFlags, renameat_with};
 
+use super::forget::Seen;
 use super::names::has_several;
 use super::node::{Node, Place};
 use super::{Errno, Filesystem, Ino};
@@ -45,9 +46,9 @@ impl Filesystem {
     }
 
     /// The record of the inode behind a name, if the kernel knows it, and how many names the inode has.
-    fn known(&self, directory: &Arc<Node>, name: &OsStr) -> Option<(Arc<Node>, u32)> {
+    fn known(&self, directory: &Arc<Node>, name: &OsStr) -> Option<(Seen<'_>, u32)> {
         let found = self.probe(directory, name).ok()?;
-        Some((self.table.peek(&found.key)?, found.stat.stx_nlink))
+        Some((self.see(&found.key)?, found.stat.stx_nlink))
     }
 
     fn moved(&self, node: &Arc<Node>, links: u32, from: (&Arc<Node>, &OsStr), to: (&Arc<Node>, &OsStr)) {
