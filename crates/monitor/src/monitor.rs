@@ -170,6 +170,24 @@ impl Monitor {
     /// The open counts from here on, until [`Monitor::release`] or its refusal.
     #[must_use]
     pub fn begin_open(self: &Arc<Self>, object: Arc<dyn Object>, access: Access) -> Begun {
+        self.begin_held_open(object, access, None)
+    }
+
+    /// What the object is called now, for an open that arrives now and begins later; none where no rule asks.
+    #[must_use]
+    pub fn names_now(&self, object: &dyn Object) -> Option<Names> {
+        let facts = || facts(object.stat_fd().ok()?).ok();
+        self.rules.load().uses.path.then(|| facts().map(|facts| object.names(facts.links))).flatten()
+    }
+
+    /// Begins one open that was held, by the names that [`Monitor::names_now`] gave when it arrived.
+    #[must_use]
+    pub fn begin_held_open(
+        self: &Arc<Self>,
+        object: Arc<dyn Object>,
+        access: Access,
+        names: Option<Names>,
+    ) -> Begun {
         let facts = match object.stat_fd().and_then(|fd| Ok(facts(fd)?)) {
             Ok(facts) => facts,
             Err(error) => {
@@ -185,7 +203,7 @@ impl Monitor {
         let known = object.state().with(|inner| Known::of(inner, &facts));
         let inode = (facts.version.dev(), facts.version.ino());
         let as_interpreter = access.is_exec() && rules.uses.any_exec && self.execs.take(access.tid, inode);
-        let plan = Plan { as_interpreter, ..known.plan(object, access, facts, rules) };
+        let plan = Plan { as_interpreter, ..known.plan(object, access, facts, rules, names) };
         match self.remembered_grant(&plan, &known) {
             Some(grant) => Begun::Done(Ok(grant)),
             None => {
@@ -452,15 +470,20 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The plan of an access that begins now, for a file as such.
+    /// The plan of an access that begins now, for a file as such; by its names now, unless it arrived earlier.
     pub(crate) fn plan(
         &self,
         object: Arc<dyn Object>,
         access: Access,
         facts: FileFacts,
         rules: Arc<Rules>,
+        names: Option<Names>,
     ) -> Plan {
-        let names = if rules.uses.path { object.names(facts.links) } else { Names::default() };
+        let names = match names {
+            _ if !rules.uses.path => Names::default(),
+            Some(names) => names,
+            None => object.names(facts.links),
+        };
         Plan {
             names,
             as_interpreter: false,

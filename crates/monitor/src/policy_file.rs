@@ -53,7 +53,7 @@ impl Monitor {
             inner.pending = inner.pending.saturating_add(1);
             known
         });
-        let plan = Plan { reads_policy: true, ..known.plan(object, access, facts, self.rules()) };
+        let plan = Plan { reads_policy: true, ..known.plan(object, access, facts, self.rules(), None) };
         Ok(PolicyRead { monitor: Arc::clone(self), plan, progress: Progress::default() })
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use monitor::{Access, Begun, Denial, Grant, Object, Step, Work};
+use monitor::{Access, Begun, Denial, Grant, Names, Object, Step, Work};
 use rustix::fs::{FileType, OFlags};
 
 use super::data::Reply;
@@ -90,9 +90,22 @@ impl Filesystem {
         created: bool,
         answer: Answer,
     ) {
+        self.decide_by(node, caller, flags, created, None, answer);
+    }
+
+    /// The same for an open that arrived earlier, when the file had these names.
+    pub(super) fn decide_by(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        caller: &Caller,
+        flags: i32,
+        created: bool,
+        names: Option<Names>,
+        answer: Answer,
+    ) {
         let access = Access { tid: caller.tid, fsuid: caller.uid, fsgid: caller.gid, flags, created };
         let object: Arc<dyn Object> = Arc::clone(node) as Arc<dyn Object>;
-        match self.monitor.begin_open(object, access) {
+        match self.monitor.begin_held_open(object, access, names) {
             Begun::Done(decision) if !self.checks.is_busy(node.ino()) => {
                 self.conclude(node, decision, answer)
             }

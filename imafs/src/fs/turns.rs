@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use monitor::Names;
 use parking_lot::Mutex;
 
 use super::node::Node;
@@ -32,6 +33,8 @@ struct Held {
     node: Arc<Node>,
     caller: Caller,
     flags: i32,
+    /// What the file was called when the open arrived. Only then they are those it was opened by.
+    names: Option<Names>,
     answer: Answer,
     since: Instant,
     handled: u32,
@@ -58,8 +61,9 @@ impl Filesystem {
             drop(queue);
             return self.decide(node, caller, flags, false, answer);
         }
+        let names = self.monitor.names_now(node.as_ref());
         let (node, caller, since) = (Arc::clone(node), *caller, Instant::now());
-        queue.push_back(Held { node, caller, flags, answer, since, handled: 0 });
+        queue.push_back(Held { node, caller, flags, names, answer, since, handled: 0 });
         self.turns.length.store(queue.len(), Ordering::Release);
     }
 
@@ -82,7 +86,8 @@ impl Filesystem {
                 waiting.push(ino);
                 queue.push_back(held);
             } else {
-                self.decide(&held.node, &held.caller, held.flags, false, held.answer);
+                let Held { node, caller, flags, names, answer, .. } = held;
+                self.decide_by(&node, &caller, flags, false, names, answer);
             }
         }
         self.turns.length.store(queue.len(), Ordering::Release);

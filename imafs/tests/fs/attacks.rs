@@ -334,6 +334,53 @@ fn pages_are_believed_only_when_whoever_was_to_drop_the_old_ones_has_gone_on() {
     rig.fs.forget(entry.ino, 1);
 }
 
+/// An open that meets a writer waits, and is decided later than it came. What the file is called by then is not what it
+/// was opened by.
+#[test]
+fn an_open_that_waits_is_decided_by_the_name_it_was_made_by() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(Setting { policy: "appraise func=FILE_CHECK path=/guarded/**\n", ..SERVING });
+    shell(&rig.source, "mkdir guarded free; echo x > free/first; echo y > free/second");
+    let look = |directory, name: &str| match rig.fs.lookup(directory, name.as_ref()).unwrap() {
+        Looked::Found(entry) => entry.ino,
+        Looked::Absent(_) => unreachable!(),
+    };
+    let (free, guarded) = (look(Ino::ROOT, "free"), look(Ino::ROOT, "guarded"));
+    let caller = Caller { tid: 0, uid: 0, gid: 0 };
+    let (sender, told) = mpsc::channel();
+    let open = |ino, flags| rig.fs.open(&caller, ino, flags, Box::new(Told(sender.clone())));
+    let answer = || told.recv_timeout(Duration::from_secs(20)).unwrap();
+    for (name, moved_before, expected) in [("first", false, Ok(())), ("second", true, Err(Errno::ACCESS))] {
+        let ino = look(free, name);
+        open(ino, libc::O_WRONLY);
+        answer().unwrap();
+        let away = || rig.fs.rename(free, name.as_ref(), guarded, name.as_ref(), 0).unwrap();
+        let back = || rig.fs.rename(guarded, name.as_ref(), free, name.as_ref(), 0).unwrap();
+        if moved_before {
+            away();
+        }
+        open(ino, libc::O_RDONLY);
+        assert!(told.try_recv().is_err(), "it waits for what is at the device");
+        if moved_before {
+            back()
+        } else {
+            away()
+        }
+        rig.fs.request_handled();
+        let answered = answer().map(drop);
+        assert_eq!(answered, expected, "{name}");
+        if answered.is_ok() {
+            rig.fs.release(ino, 0, libc::O_RDONLY);
+        }
+        rig.fs.release(ino, 0, libc::O_WRONLY);
+        rig.fs.forget(ino, 1);
+    }
+    rig.fs.forget(free, 1);
+    rig.fs.forget(guarded, 1);
+}
+
 /// An exec fails after its program was opened: too long an argument. The same thread then starts the interpreter, which
 /// the kernel would have opened next.
 #[test]
