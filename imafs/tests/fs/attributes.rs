@@ -9,6 +9,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use imafs::fs::{Ino, Looked};
+use sys::inode_flags::{FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS};
+
 use crate::common::{ALL, LENDING, Rig, can_mount, shell};
 
 /// Everything `stat(2)` shows that must be the source's.
@@ -152,6 +155,31 @@ fn inode_flags_go_through_and_other_ioctls_do_not() {
     assert_eq!(fs::write(rig.at("file"), b"y").unwrap_err().raw_os_error(), Some(libc::EPERM));
     shell(&rig.target, "chattr -i file");
     fs::write(rig.at("file"), b"y").unwrap();
+}
+
+/// A file would have names then that no rule about paths is about.
+#[test]
+fn the_container_does_not_make_names_the_same_whatever_their_case() {
+    const CASEFOLD: u32 = 0x4000_0000;
+    const NODUMP: u32 = 0x40;
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::new(LENDING);
+    fs::create_dir(rig.at("dir")).unwrap();
+    let Looked::Found(entry) = rig.fs.lookup(Ino::ROOT, "dir".as_ref()).unwrap() else { unreachable!() };
+    let set = |command, value: &[u8]| rig.fs.ioctl(entry.ino, command, value).map(drop);
+    let flags = rig.fs.ioctl(entry.ino, FS_IOC_GETFLAGS, &[]).unwrap();
+    let flags = u32::from_ne_bytes(*flags.first_chunk().unwrap());
+    // A filesystem without such directories says EOPNOTSUPP, were it asked.
+    assert_eq!(set(FS_IOC_SETFLAGS, &(flags | CASEFOLD).to_ne_bytes()), Err(Errno::PERM));
+    assert_eq!(set(FS_IOC_SETFLAGS, &(flags | NODUMP).to_ne_bytes()), Ok(()));
+    let mut extended = rig.fs.ioctl(entry.ino, FS_IOC_FSGETXATTR, &[]).unwrap();
+    assert_eq!(set(FS_IOC_FSSETXATTR, &extended), Ok(()));
+    // The first one that is not known yet.
+    extended[2] |= 0x04;
+    assert_eq!(set(FS_IOC_FSSETXATTR, &extended), Err(Errno::PERM));
+    rig.fs.forget(entry.ino, 1);
 }
 
 #[test]
