@@ -98,7 +98,7 @@ impl Open {
             _ if !self.writable => Err(Errno::BADF),
             File::Keys(_) => new_key::add(monitor, data, caller),
             _ if offset != 0 => Err(Errno::INVAL),
-            file => switches::set(monitor, file, data).and_then(|()| taken()),
+            file => switches::set(monitor, file, data, caller).and_then(|()| taken()),
         })
     }
 }

@@ -286,6 +286,37 @@ fn the_mode_can_be_tightened_and_never_weakened() {
         assert_eq!(write(&control, fh, 0, word), answer, "{}", word.escape_ascii());
         assert_eq!(text(&control, "mode"), after);
     }
+    let said =
+        ["would-weaken 0", "log 1", "would-weaken 0", "would-weaken 0", "unknown-mode 0", "unknown-mode 0"];
+    let expected = said.into_iter().chain(["enforce 1", "would-weaken 0"]);
+    assert_eq!(records(&control, "set_mode"), expected.collect::<Vec<_>>(), "nothing of what was so before");
+}
+
+/// Cause and outcome of each record of this operation.
+fn records(control: &Control, op: &str) -> Vec<String> {
+    let trail = control.monitor.options().audit.read_from(0);
+    let records = trail.lines.iter().map(|line| serde_json::from_str::<Value>(&line.json).unwrap());
+    let of_op = records.filter(|record| record["op"] == op);
+    of_op.map(|record| format!("{} {}", record["cause"].as_str().unwrap(), record["res"])).collect()
+}
+
+#[test]
+fn what_becomes_of_a_key_is_recorded() {
+    let control = layered();
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/appraise/tests/vectors");
+    let certificate = |name: &str| {
+        let pem = std::fs::read(format!("{vectors}/{name}.pem")).unwrap();
+        keyring::Certificate::from_pem_or_der(&pem).unwrap().remove(0)
+    };
+    let keys = control.tree.resolve("keys/.ima").unwrap();
+    let fh = control.open(keys, libc::O_WRONLY, &CALLER).unwrap();
+    assert_eq!(write(&control, fh, 0, b"no certificate"), Err(Errno::BADMSG));
+    assert_eq!(write(&control, fh, 0, certificate("ec").der()), Err(Errno::NOKEY));
+    drop(control.monitor.rules().host().ring.add(certificate("ec")));
+    // A certificate that signs itself is vouched for where it is trusted.
+    let der = certificate("ec").der().to_vec();
+    assert_eq!(write(&control, fh, 0, &der), u32::try_from(der.len()).map_err(|_| Errno::MSGSIZE));
+    assert_eq!(records(&control, "add_key"), ["malformed 0", "unknown-issuer 0", "added 1"]);
 }
 
 fn open_all(control: &Control, caller: &Caller) -> usize {
