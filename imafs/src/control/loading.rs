@@ -117,7 +117,10 @@ impl Loading {
         tracing::debug!("policy update {cause}");
         let policy = policy?;
         tracing::info!(target: "imafs", "the container has loaded {} rules in all", policy.rules().len());
-        warn(&policy);
+        let before = self.monitor.rules().container().map_or(0, |layer| layer.policy.rules().len());
+        for doubt in doubts(&policy, before) {
+            tracing::warn!("{doubt}");
+        }
         match self.monitor.load_container(Arc::new(policy)) {
             Ok(()) => Some(state.writer.process().clone()),
             Err(error) => {
@@ -142,15 +145,26 @@ impl State {
     }
 }
 
-/// Tells the host of rules that will not do what they seem to say.
-fn warn(policy: &Policy) {
-    for warning in policy.warnings() {
-        tracing::warn!("the container's {warning}");
+/// What the host is told of rules from the one with index `first` on that will not do what they seem to say. A line of
+/// each kind, however many rules there are: the container chooses them.
+fn doubts(policy: &Policy, first: usize) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let warnings: Vec<_> = policy.warnings().into_iter().filter(|warning| warning.rule >= first).collect();
+    if let Some(warning) = warnings.first() {
+        let more = match warnings.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        doubts.push(format!("the container's {warning}{more}"));
     }
-    let audits = policy.rules().iter().filter(|rule| rule.action() == policy::Action::Audit).count();
+    let new = policy.rules().iter().skip(first);
+    let audits = new.filter(|rule| rule.action() == policy::Action::Audit).count();
     if audits > 0 {
-        tracing::warn!("{audits} audit rules of the container have no effect: the audit trail is the host's");
+        doubts.push(format!(
+            "{audits} audit rules of the container have no effect: the audit trail is the host's"
+        ));
     }
+    doubts
 }
 
 /// Which offsets a write may come with. To the kernel's own file every write is at 0, for its position never moves;
@@ -188,6 +202,20 @@ impl Offsets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_is_told_once_of_rules_that_do_nothing_and_in_few_lines() {
+        let text = "measure func=MODULE_CHECK\nmeasure\naudit\nmeasure func=MODULE_CHECK\naudit\nmeasure func=FIRMWARE_CHECK\n";
+        let policy = Policy::parse(text.as_bytes(), &ParseOptions::default()).unwrap();
+        let all = doubts(&policy, 0);
+        let [warning, audits] = all.as_slice() else { panic!("{all:?}") };
+        assert!(warning.contains("line 1") && warning.ends_with(", and 2 more"), "{warning}");
+        assert!(audits.starts_with("2 audit rules"), "{audits}");
+        let new = doubts(&policy, 4);
+        assert!(new[0].contains("line 6") && !new[0].contains("more"), "{new:?}");
+        assert!(new[1].starts_with("1 audit rules"), "{new:?}");
+        assert_eq!(doubts(&policy, 6), [""; 0]);
+    }
 
     /// Takes writes of so many bytes at these offsets, and says which was refused.
     fn writes(flags: i32, writes: &[(u64, usize)]) -> Vec<u64> {
