@@ -1,13 +1,17 @@
 //! Globs over the path of a file in the mount, an addition of imafs: `path=/usr/{bin,sbin}/*`.
 //!
-//! `globset` knows the syntax and turns it into a regular expression. Compiling that is left to `regex`, with limits:
-//! globset's own matcher ends the process when an expression is too large or nested too deep, and a glob may come
-//! from a container.
+//! `globset` knows the syntax and turns it into a regular expression. Compiling that is left to `regex-automata`, with
+//! limits: globset's own matcher ends the process when an expression is too large or nested too deep, and a glob may come
+//! from a container. Nor is it left to `regex`, which keeps a cache of states for each thread that ever matched: a
+//! thousand rules fill a thousand of them in each thread. Here each glob has one, which whoever matches takes along.
 
 use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use globset::GlobBuilder;
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::Input;
+use regex_automata::meta::{Cache, Regex};
+use regex_automata::util::syntax;
 
 use crate::error::Reason;
 
@@ -15,8 +19,11 @@ use crate::error::Reason;
 const MAX_LEN: usize = 4096;
 /// The most opening braces: globset goes one call deeper for each that is nested.
 const MAX_BRACES: usize = 64;
-/// The most memory, in bytes, that the compiled form takes, and again that its cache of states grows to.
+/// The most memory, in bytes, that the compiled form takes.
 const MAX_COMPILED: usize = 1 << 20;
+/// The most memory, in bytes, for states found while matching. Where they are more they are found again, or an engine that
+/// keeps none is asked.
+const MAX_STATES: usize = 64 << 10;
 
 /// A glob, compiled once.
 ///
@@ -25,7 +32,14 @@ const MAX_COMPILED: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct PathGlob {
     text: Box<str>,
-    compiled: Regex,
+    compiled: Arc<Compiled>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    regex: Regex,
+    /// What matching has found so far.
+    cache: Mutex<Cache>,
 }
 
 impl PathGlob {
@@ -49,18 +63,31 @@ impl PathGlob {
             .backslash_escape(true)
             .build()
             .map_err(|err| bad(err.kind().to_string()))?;
-        let compiled = RegexBuilder::new(glob.regex())
-            .unicode(false)
-            .dot_matches_new_line(true)
-            .size_limit(MAX_COMPILED)
-            .dfa_size_limit(MAX_COMPILED)
-            .build()
+        // Without the automata that are built whole beforehand, which have limits of their own.
+        let limits = Regex::config()
+            .nfa_size_limit(Some(MAX_COMPILED))
+            .hybrid_cache_capacity(MAX_STATES)
+            .onepass(false)
+            .dfa(false)
+            .utf8_empty(false);
+        let regex = Regex::builder()
+            .configure(limits)
+            .syntax(syntax::Config::new().unicode(false).utf8(false).dot_matches_new_line(true))
+            .build(glob.regex())
             .map_err(|_| bad("it is too complex".to_owned()))?;
-        Ok(Self { text: text.into(), compiled })
+        let cache = Mutex::new(regex.create_cache());
+        Ok(Self { text: text.into(), compiled: Arc::new(Compiled { regex, cache }) })
     }
 
     pub(crate) fn matches(&self, path: &[u8]) -> bool {
-        self.compiled.is_match(path)
+        let Compiled { regex, cache } = self.compiled.as_ref();
+        let input = Input::new(path).earliest(true);
+        // Whoever comes while another matches does without what that one knows.
+        match cache.try_lock() {
+            Ok(mut cache) => regex.search_half_with(&mut cache, &input),
+            Err(_) => regex.search_half_with(&mut regex.create_cache(), &input),
+        }
+        .is_some()
     }
 }
 
@@ -150,6 +177,33 @@ mod tests {
         {
             assert!(PathGlob::parse(text).unwrap().matches(path.as_bytes()), "{text}");
         }
+    }
+
+    /// What matching takes must not grow with what it is asked, nor with the threads that ask.
+    #[test]
+    fn matching_keeps_no_more_than_is_allowed() {
+        let glob = PathGlob::parse("/*a??????????????").unwrap();
+        let copy = glob.clone();
+        assert!(Arc::ptr_eq(&glob.compiled, &copy.compiled));
+        let kept = || glob.compiled.cache.lock().unwrap().memory_usage();
+        let (mut path, mut matched, mut seed) = (vec![b'/'], 0, 1_u32);
+        for _ in 0..20_000 {
+            path.truncate(1);
+            for _ in 0..40 {
+                // The generator of POSIX's rand().
+                seed = seed.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+                path.push(if (seed >> 16) & 1 == 0 { b'a' } else { b'b' });
+            }
+            let expected = path[path.len() - 15] == b'a';
+            assert_eq!(glob.matches(&path), expected, "{}", path.escape_ascii());
+            matched += usize::from(expected);
+        }
+        assert!(matched > 1000 && matched < 19_000);
+        assert!(kept() < 2 * MAX_STATES, "{} bytes", kept());
+        // While somebody else matches.
+        let held = glob.compiled.cache.lock().unwrap();
+        assert!(copy.matches(b"/xa12345678901234") && !copy.matches(b"/xb12345678901234"));
+        drop(held);
     }
 
     /// Each of these ended the process before the limits were there.

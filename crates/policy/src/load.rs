@@ -17,7 +17,7 @@ use crate::rule::Rule;
 const LOOKED_AT: usize = 4095;
 
 /// Bytes that all `path=` values of a loaded policy may have. A glob of some thousand bytes takes up to a megabyte once it
-/// is compiled.
+/// is compiled; matching takes up to 64 KiB more for each.
 const MOST_PATHS: usize = 64 << 10;
 
 /// Bytes that the text of a loaded policy may have. Open files show it, and it is read through at each load.
