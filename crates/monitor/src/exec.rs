@@ -8,7 +8,13 @@
 //! An exec can fail before the interpreter is opened, and the thread can then start the interpreter as a program. The
 //! kernel holds the program open until it is done with it, and lets go of it before the thread can ask for anything
 //! else. So the note ends with the open it was made for, which is known by its [`Ticket`].
+//!
+//! Nor need the kernel ask us for the interpreter at all: something else may be mounted where it lies. The exec then goes
+//! on, and the program, which holds its own file open, could start the interpreter as a program. By then it has other
+//! memory than the thread had that began the exec: the kernel opens the interpreter before it gives up the old one. So
+//! the note also ends with the memory it was made in, known by where its parts lie.
 
+use std::fs;
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
@@ -23,6 +29,27 @@ const NOTES: NonZeroUsize = match NonZeroUsize::new(4096) {
 
 /// Backing inode: device and number.
 pub(crate) type InodeId = (u64, u64);
+
+/// Where the parts of a task's memory lie, which is chosen anew by each exec: of `/proc/TID/stat` the fields `startcode`,
+/// `endcode` and `startstack` and `start_data` to `env_end`, proc_pid_stat(5). They read 0 for who may not trace the task;
+/// then nothing is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Memory(Vec<u64>);
+
+impl Memory {
+    fn of(tid: u32) -> Option<Self> {
+        Self::parse(&fs::read(format!("/proc/{tid}/stat")).ok()?)
+    }
+
+    /// The name stands in brackets and may hold anything; the field behind it is the third.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+        let numbered = (3..).zip(rest.split_ascii_whitespace());
+        let parts = numbered.filter(|(number, _)| matches!(number, 26..=28 | 45..=51));
+        parts.map(|(_, part)| part.parse().ok()).collect::<Option<_>>().map(Self)
+    }
+}
 
 /// What names one open for execution until it is released, where the monitor wants to know. The filesystem keeps it with
 /// the open.
@@ -63,8 +90,15 @@ pub(crate) struct ExecNotes(Mutex<Notes>);
 
 #[derive(Debug)]
 struct Notes {
-    expected: LruCache<u32, (InodeId, Ticket)>,
+    expected: LruCache<u32, Expected>,
     last: Ticket,
+}
+
+#[derive(Debug)]
+struct Expected {
+    inode: InodeId,
+    ticket: Ticket,
+    memory: Option<Memory>,
 }
 
 impl ExecNotes {
@@ -79,16 +113,18 @@ impl ExecNotes {
         if tid == 0 {
             return Ticket::NONE;
         }
+        let memory = Memory::of(tid);
         let mut notes = self.0.lock();
         notes.last = notes.last.next();
         let ticket = notes.last;
-        notes.expected.put(tid, (inode, ticket));
+        notes.expected.put(tid, Expected { inode, ticket, memory });
         ticket
     }
 
     /// Whether an exec open of `inode` by `tid` is the interpreter that was expected. Uses the note up.
     pub fn take(&self, tid: u32, inode: InodeId) -> bool {
-        self.0.lock().expected.pop(&tid).is_some_and(|(expected, _)| expected == inode)
+        let noted = self.0.lock().expected.pop(&tid);
+        noted.is_some_and(|noted| noted.inode == inode && noted.memory == Memory::of(tid))
     }
 
     /// The open with this ticket has ended: what it was followed by was no part of its exec.
@@ -98,7 +134,7 @@ impl ExecNotes {
         }
         let mut notes = self.0.lock();
         // There are as many as threads just now between two opens: hardly any.
-        let of_it = notes.expected.iter().find(|(_, (_, made_for))| *made_for == ticket).map(|(tid, _)| *tid);
+        let of_it = notes.expected.iter().find(|(_, noted)| noted.ticket == ticket).map(|(tid, _)| *tid);
         if let Some(tid) = of_it {
             notes.expected.pop(&tid);
         }
@@ -108,6 +144,8 @@ impl ExecNotes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn a_note_serves_once_and_for_its_inode_only() {
@@ -134,6 +172,35 @@ mod tests {
         notes.end(first);
         assert!(notes.take(7, (1, 2)));
         notes.end(third);
+    }
+
+    #[test]
+    fn a_note_ends_when_the_exec_it_was_made_for_has_succeeded() {
+        for (script, same) in [("read line; exec sleep 60", false), ("read line; read line", true)] {
+            let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+            let name = || fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap();
+            while name() != "sh\n" || Memory::of(child.id()).is_none() {
+                std::thread::yield_now();
+            }
+            let notes = ExecNotes::new();
+            notes.expect(child.id(), (1, 2));
+            writeln!(child.stdin.as_ref().unwrap(), "go").unwrap();
+            while !same && name() != "sleep\n" {
+                std::thread::yield_now();
+            }
+            assert_eq!(notes.take(child.id(), (1, 2)), same, "{script}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_with_brackets_is_passed_over() {
+        let fields: Vec<String> = (3..=52).map(|number: u32| number.to_string()).collect();
+        let stat = format!("7 (a) b) {}\n", fields.join(" "));
+        let memory = Memory(vec![26, 27, 28, 45, 46, 47, 48, 49, 50, 51]);
+        assert_eq!(Memory::parse(stat.as_bytes()), Some(memory));
+        assert_eq!(Memory::parse(b"7 (a S 1"), None);
     }
 
     #[test]
