@@ -90,6 +90,19 @@ def first_records(data, count):
     return data[:at]
 
 
+def manifests():
+    """Whole ones, and entries behind a byte that says how many they are."""
+    for vector in sorted(pathlib.Path("crates/manifest/testdata").glob("*.manifest")):
+        put("manifest", vector.stem, vector.read_bytes())
+    entry = lambda path, label: struct.pack("<HH", len(path), len(label)) + path + label
+    a, b = entry(b"/bin/a", b"\x04\x04" + bytes(32)), entry(b"/bin/b\xff", b"x")
+    put("manifest", "entries", b"\x02" + a + b)
+    put("manifest", "entries-none", b"\x00")
+    put("manifest", "entries-twice", b"\x02" + a + a)
+    put("manifest", "entries-behind", b"\x01" + a + b)
+    put("manifest", "entries-climbing", b"\x01" + entry(b"/../a", b"x"))
+
+
 def certificates():
     put("certificate", "golden-trusted.der", (GOLDEN / "appraise-signature/keys/trusted.der").read_bytes())
     put("certificate", "ima-ec.der", pathlib.Path("crates/ima/tests/data/ec-certificate.der").read_bytes())
@@ -125,4 +138,5 @@ if __name__ == "__main__":
     policies()
     templates()
     lists()
+    manifests()
     certificates()

@@ -11,9 +11,11 @@
 mod certificate;
 mod label;
 mod list;
+mod manifest;
 mod policy;
 mod template;
 
+pub use self::manifest::manifest;
 pub use certificate::certificate;
 pub use label::label;
 pub use list::{list_ascii, list_binary};
@@ -24,13 +26,14 @@ pub use template::template;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its program and of its directory in `corpus/`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("label", label),
     ("policy", policy),
     ("template", template),
     ("list_ascii", list_ascii),
     ("list_binary", list_binary),
     ("certificate", certificate),
+    ("manifest", manifest),
 ];
 
 /// What a parser may hold allocated at one time.
