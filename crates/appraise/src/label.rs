@@ -1,12 +1,15 @@
-//! Reading and writing the `security.ima` label of an open file, and reading what EVM protects beside it.
+//! Reading and writing the attribute of an open file that holds its label, and reading what EVM protects beside it.
 
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
 
-/// Name of the attribute that holds the label.
-const NAME: &str = "security.ima";
+/// The attribute that holds the label for the kernel, and the name under which it is known whatever holds it.
+pub const IMA: &str = "security.ima";
+
+/// The attribute that holds the label where storage drops those of `security.`.
+pub const USER_IMA: &str = "user.imafs.ima";
 
 /// Name of the attribute that holds EVM's value.
 const EVM: &str = "security.evm";
@@ -58,19 +61,33 @@ impl StoredLabel {
 #[non_exhaustive]
 pub enum LabelError {
     /// Reading failed with something other than "none there".
-    #[error("cannot read security.ima")]
+    #[error("cannot read the label")]
     Read(#[source] Errno),
     /// Writing failed.
-    #[error("cannot write security.ima")]
+    #[error("cannot write the label")]
     Write(#[source] Errno),
+    /// Labels are in a manifest, which takes none.
+    #[error("a manifest takes no labels")]
+    Fixed,
 }
 
-/// Reads the label of the inode behind `fd`, which may be `O_PATH`.
+impl LabelError {
+    /// What the system said; of a manifest, that labels are not supported.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Read(errno) | Self::Write(errno) => *errno,
+            Self::Fixed => Errno::OPNOTSUPP,
+        }
+    }
+}
+
+/// Reads the label of the inode behind `fd`, which may be `O_PATH`, from the attribute `name`.
 ///
 /// # Errors
 /// [`LabelError::Read`] for anything but a missing label or a filesystem without attributes.
-pub fn read_label(fd: impl AsFd) -> Result<StoredLabel, LabelError> {
-    read(&fd, NAME).map_err(LabelError::Read)
+pub(crate) fn read_label(fd: &impl AsFd, name: &str) -> Result<StoredLabel, LabelError> {
+    read(fd, name).map_err(LabelError::Read)
 }
 
 /// The value of `security.evm`; `None` where there is none or none can be read, as in the kernel's templates.
@@ -81,12 +98,16 @@ pub fn read_evm(fd: impl AsFd) -> Option<Vec<u8>> {
     }
 }
 
-/// Names and values of the attributes on the file that EVM protects, in EVM's order; none at all where one cannot be
-/// read, as in the kernel's templates (`evm_read_protected_xattrs`).
-pub fn read_protected(fd: impl AsFd) -> Vec<(&'static str, Vec<u8>)> {
+/// Names and values of the attributes on the file that EVM protects, in EVM's order, with what `label` says for
+/// `security.ima`; none at all where one cannot be read, as in the kernel's templates (`evm_read_protected_xattrs`).
+pub(crate) fn read_protected(
+    fd: &impl AsFd,
+    label: impl Fn() -> Result<StoredLabel, LabelError>,
+) -> Vec<(&'static str, Vec<u8>)> {
     let mut found = Vec::new();
     for name in PROTECTED {
-        match read(&fd, name) {
+        let stored = if name == IMA { label() } else { read_label(fd, name) };
+        match stored {
             Ok(StoredLabel::Value(value)) => found.push((name, value)),
             Ok(StoredLabel::Missing) => {}
             Ok(StoredLabel::Unsupported) | Err(_) => return Vec::new(),
@@ -113,12 +134,12 @@ fn read(fd: &impl AsFd, name: &str) -> Result<StoredLabel, Errno> {
     }
 }
 
-/// Writes the label of the inode behind `fd`, replacing what is there.
+/// Writes the label of the inode behind `fd` to the attribute `name`, replacing what is there.
 ///
 /// # Errors
 /// [`LabelError::Write`]; the old label then stands.
-pub fn write_label(fd: impl AsFd, value: &[u8]) -> Result<(), LabelError> {
-    setxattr(proc_path(&fd).as_str(), NAME, value, XattrFlags::empty()).map_err(LabelError::Write)
+pub(crate) fn write_label(fd: &impl AsFd, name: &str, value: &[u8]) -> Result<(), LabelError> {
+    setxattr(proc_path(fd).as_str(), name, value, XattrFlags::empty()).map_err(LabelError::Write)
 }
 
 /// The path under which an `O_PATH` descriptor's inode can be named to calls that take no such descriptor.

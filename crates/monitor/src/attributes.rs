@@ -2,6 +2,7 @@
 //!
 //! Read when an entry is made, and only for a template that has such a field.
 
+use appraise::{LabelPlace, Labels};
 use ima::Template;
 use ima::template::Field;
 
@@ -16,15 +17,15 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// Those of an object for an entry of this template.
-    pub fn of(object: &dyn Object, template: &Template) -> Self {
+    /// Those of an object, whose label is at `place`, for an entry of this template.
+    pub fn of(object: &dyn Object, template: &Template, labels: &Labels, place: LabelPlace) -> Self {
         let asks = |wanted: &[Field]| template.fields().iter().any(|field| wanted.contains(field));
         let evm = asks(&[Field::Sig, Field::EvmSig]);
         let protected = asks(&[Field::XattrNames, Field::XattrLengths, Field::XattrValues]);
         let Ok(fd) = object.stat_fd() else { return Self::default() };
         Self {
             evm: if evm { appraise::read_evm(&fd) } else { None },
-            protected: if protected { appraise::read_protected(&fd) } else { Vec::new() },
+            protected: if protected { labels.read_protected(place, &fd) } else { Vec::new() },
         }
     }
 

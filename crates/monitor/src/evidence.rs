@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use appraise::{
-    CollectError, Collected, ContentVersion, LabelError, StoredLabel, VerityDigests, collect_verity_within,
-    collect_within, facts, read_label,
+    CollectError, Collected, ContentVersion, LabelError, LabelPlace, Labels, StoredLabel, VerityDigests,
+    collect_verity_within, collect_within, facts,
 };
 use ima::{Digest, DigestKind, HashAlgo};
 
@@ -38,11 +38,12 @@ impl Evidence {
     /// What stands for the content of a file opened with `O_DIRECT`: a digest of zeros.
     pub fn of_direct_io(
         object: &dyn Object,
+        from: LabelFrom<'_>,
         version: ContentVersion,
         algo: HashAlgo,
     ) -> std::io::Result<Self> {
-        let moment = object.state().with(|inner| inner.moment());
-        let label = read_label(object.stat_fd()?);
+        let moment = object.state().with(|inner| inner.moment().by(from.place));
+        let label = from.labels.read(from.place, object.stat_fd()?);
         let (digest, kind) = (Digest::zero(algo), DigestKind::Ima);
         Ok(Self { label, digest, kind, version, size: version.size(), collected: None, moment })
     }
@@ -73,6 +74,13 @@ impl EvidenceError {
             Self::Collect(error) => error.cause(),
         }
     }
+}
+
+/// Where the label is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LabelFrom<'a> {
+    pub labels: &'a Labels,
+    pub place: LabelPlace,
 }
 
 /// What is to be gathered.
@@ -119,6 +127,7 @@ pub(crate) fn collect_kind(
 pub(crate) fn gather(
     reading: &Reading<'_>,
     object: &dyn Object,
+    from: LabelFrom<'_>,
     wanted: Wanted,
     remembered: impl Fn(&ContentVersion, Option<&[u8]>, HashAlgo) -> Option<Collected>,
 ) -> Result<Evidence, EvidenceError> {
@@ -126,9 +135,9 @@ pub(crate) fn gather(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let moment = object.state().with(|inner| inner.moment());
+        let moment = object.state().with(|inner| inner.moment().by(from.place));
         let before = facts(&fd).map_err(|errno| EvidenceError::Unreachable(errno.into()))?.version;
-        let label = read_label(&fd);
+        let label = from.labels.read(from.place, &fd);
         let value = label.as_ref().ok().and_then(StoredLabel::value);
         let algo = wanted.algo(value);
         if algo != wanted.default && !algo.is_in_kernels() {

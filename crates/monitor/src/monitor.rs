@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use appraise::{FileFacts, Requirement, facts};
+use appraise::{FileFacts, LabelPlace, Requirement, facts};
 use arc_swap::ArcSwap;
 use ima::{DigestKind, LabelType};
 use parking_lot::Mutex;
@@ -83,7 +83,8 @@ impl Monitor {
     /// Makes the monitor of one mount.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        let rules = Rules::first(options.mode, options.host.clone(), options.container.clone());
+        let writable = options.labels.are_writable();
+        let rules = Rules::first(options.mode, options.host.clone(), options.container.clone(), writable);
         let (rules, replacing) = (ArcSwap::from_pointee(rules), Mutex::new(()));
         let (execs, leaving, denials) = (ExecNotes::new(), Leaving::new(), AtomicU64::new(0));
         Arc::new(Self { options, rules, replacing, execs, leaving, denials })
@@ -200,7 +201,8 @@ impl Monitor {
             object.state().with(|inner| inner.count(access.flags));
             return Begun::Done(Ok(Grant::mint(object, facts.version, access.flags, Ticket::NONE)));
         }
-        let known = object.state().with(|inner| Known::of(inner, &facts));
+        let label = self.find_label(object.as_ref());
+        let known = object.state().with(|inner| Known::of(inner, &facts, label));
         let inode = (facts.version.dev(), facts.version.ino());
         let as_interpreter = access.is_exec() && rules.uses.any_exec && self.execs.take(access.tid, inode);
         let plan = Plan { as_interpreter, ..known.plan(object, access, facts, rules, names) };
@@ -214,6 +216,18 @@ impl Monitor {
                 Begun::Work(Work::new(Arc::clone(self), plan))
             }
         }
+    }
+
+    /// Where the label of an object is for the access that arrives now. What the record knows by another is forgotten.
+    pub(crate) fn find_label(&self, object: &dyn Object) -> LabelPlace {
+        let labels = &self.options.labels;
+        let place = labels.place_of(|| object.path());
+        if object.state().with(|inner| inner.label_is_at(place)) {
+            let label = object.stat_fd().ok().and_then(|fd| labels.read(place, fd).ok());
+            let kind = label.as_ref().and_then(|label| label.value()).and_then(ima::label_type);
+            object.state().with(|inner| inner.signed = kind.is_some_and(is_signature));
+        }
+        place
     }
 
     /// The grant, when everything this access needs was done before and stands.
@@ -257,7 +271,7 @@ impl Monitor {
     /// Whether nothing is left to do for any hook: measured, audited, appraised, and the results stand.
     fn all_remembered(&self, inner: &mut Inner, plan: &Plan, hooks: &Hooks) -> bool {
         inner.enter_generation(plan.rules.generation());
-        if inner.pending > 0 {
+        if inner.pending > 0 || !inner.knows_by(plan.label) {
             return false;
         }
         hooks.iter().all(|hook| {
@@ -457,6 +471,7 @@ pub(crate) fn requirement(decision: &Decision) -> Requirement {
 
 /// What the record held when the access began.
 pub(crate) struct Known {
+    label: LabelPlace,
     readers: u32,
     writers: u32,
     epoch: u32,
@@ -485,6 +500,7 @@ impl Known {
             None => object.names(facts.links),
         };
         Plan {
+            label: self.label,
             names,
             as_interpreter: false,
             reads_policy: false,
@@ -499,11 +515,12 @@ impl Known {
         }
     }
 
-    pub(crate) fn of(inner: &Inner, facts: &FileFacts) -> Self {
+    pub(crate) fn of(inner: &Inner, facts: &FileFacts, label: LabelPlace) -> Self {
         let kind = inner.kind_at(&facts.version, inner.writers);
         let stands = inner.stands(DigestKind::Ima, &facts.version, inner.writers, true);
         let digest = inner.collected.of(DigestKind::Ima).filter(|_| stands);
         Self {
+            label,
             readers: inner.readers,
             writers: inner.writers,
             epoch: inner.writer_epoch,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use appraise::VerityDigests;
+use appraise::{Labels, VerityDigests};
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
 use keyring::Keyring;
@@ -114,6 +114,8 @@ pub struct Options {
     pub container: Option<Layer>,
     /// The default hash algorithm: for files without a label, for labels written, for deduplication.
     pub hash: HashAlgo,
+    /// Where labels are kept.
+    pub labels: Labels,
     /// The default template.
     pub template: Template,
     /// The PCR of measure rules without `pcr=`.

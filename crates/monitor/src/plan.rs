@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use appraise::FileFacts;
+use appraise::{FileFacts, LabelPlace};
 use policy::{Actions, Decision, Func, Mask, Query, Undecided};
 
 use crate::access::Access;
@@ -70,6 +70,8 @@ pub(crate) struct Plan {
     pub object: Arc<dyn Object>,
     pub access: Access,
     pub facts: FileFacts,
+    /// Where its label was when the access arrived.
+    pub label: LabelPlace,
     /// What the file was called when the access arrived, where rules ask for that.
     pub names: Names,
     /// The kernel opens this file as the interpreter of the program it has just opened.

@@ -47,8 +47,9 @@ impl Monitor {
             self.count_denial();
             records::unreadable(self, object.as_ref(), &access, &error)
         })?;
+        let label = self.find_label(object.as_ref());
         let known = object.state().with(|inner| {
-            let known = Known::of(inner, &facts);
+            let known = Known::of(inner, &facts, label);
             inner.count(access.flags);
             inner.pending = inner.pending.saturating_add(1);
             known

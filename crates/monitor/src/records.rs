@@ -167,7 +167,8 @@ pub(crate) fn entry(
     event.kind = evidence.kind;
     event.legacy_digest = legacy_digest(check, template, evidence)?;
     event.label = evidence.label.as_ref().ok().and_then(StoredLabel::value);
-    let attributes = Attributes::of(check.plan.object.as_ref(), template);
+    let (plan, labels) = (check.plan, &check.monitor.options.labels);
+    let attributes = Attributes::of(plan.object.as_ref(), template, labels, plan.label);
     let xattrs = attributes.xattrs();
     (event.evm, event.xattrs) = (attributes.evm.as_deref(), &xattrs);
     template.entry(pcr, &event).map_err(EntryError::Template)

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use appraise::{Collected, collect_within, facts, write_label};
+use appraise::{Collected, collect_within, facts};
 use ima::DigestKind;
 
 use crate::evidence::collect_kind;
@@ -127,7 +127,7 @@ fn write_hash(monitor: &Monitor, reading: &Reading<'_>, object: &dyn Object) -> 
     let collected = reading.bounded(|bounds| collect_within(content, algo, bounds));
     let collected = collected.map_err(std::io::Error::other)?;
     let label = ima::encode_digest(&collected.digest);
-    write_label(object.stat_fd()?, &label).map_err(std::io::Error::other)
+    monitor.options.labels.write(object.stat_fd()?, &label).map_err(std::io::Error::other)
 }
 
 /// How long a writer that has just closed may still hold the backing file. The kernel drops it in the closing task,

@@ -18,14 +18,22 @@ pub struct Rules {
     pub(crate) host: Layer,
     pub(crate) container: Option<Layer>,
     pub(crate) uses: Uses,
+    /// Whether the store of labels takes any.
+    labels_are_writable: bool,
     /// Counts the replacements.
     number: u64,
 }
 
 impl Rules {
-    pub(crate) fn first(mode: Mode, host: Layer, container: Option<Layer>) -> Self {
-        let uses = Uses::of(mode, &host, container.as_ref());
-        Self { mode, host, container, uses, number: 1 }
+    /// `labels_are_writable`: whether the store of labels takes any.
+    pub(crate) fn first(
+        mode: Mode,
+        host: Layer,
+        container: Option<Layer>,
+        labels_are_writable: bool,
+    ) -> Self {
+        let uses = Uses::of(mode, &host, container.as_ref(), labels_are_writable);
+        Self { mode, host, container, uses, labels_are_writable, number: 1 }
     }
 
     /// These rules with another mode.
@@ -41,8 +49,9 @@ impl Rules {
 
     fn followed_by(&self, mode: Mode, container: Option<Layer>) -> Self {
         let host = self.host.clone();
-        let uses = Uses::of(mode, &host, container.as_ref());
-        Self { mode, host, container, uses, number: self.number + 1 }
+        let labels_are_writable = self.labels_are_writable;
+        let uses = Uses::of(mode, &host, container.as_ref(), labels_are_writable);
+        Self { mode, host, container, uses, labels_are_writable, number: self.number + 1 }
     }
 
     /// The appraisal mode.

@@ -4,7 +4,7 @@
 //! The filesystem owns one [`FileState`] per inode record. It is empty, and two words large, until the first
 //! open. Its lock is held for a few comparisons, never across a system call.
 
-use appraise::{Collected, ContentVersion, Requirement, Status};
+use appraise::{Collected, ContentVersion, LabelPlace, Requirement, Status};
 use ima::{DigestKind, PcrIndex};
 use parking_lot::Mutex;
 use policy::AppraiseClass;
@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     generation: Generation,
     /// Counts the changes told from outside; what was seen before one is not remembered after it.
     pub changes: u64,
+    /// Where the label was by which all this is known. Stores that go by path may have another for each name.
+    label: Option<LabelPlace>,
     layers: [LayerState; LAYERS],
     /// The label is a signature, so the content is immutable (the kernel's DIGSIG bit).
     pub signed: bool,
@@ -155,6 +157,22 @@ impl Inner {
         self.forget_appraisals();
     }
 
+    /// Notes where the label is for the access that arrives, and gives whether that is another place than for the one
+    /// before: then nothing known by that label stands, as if it had been set.
+    pub fn label_is_at(&mut self, place: LabelPlace) -> bool {
+        let other = self.label.replace(place).is_some_and(|before| before != place);
+        if other {
+            self.changes = self.changes.wrapping_add(1);
+            self.forget_content();
+        }
+        other
+    }
+
+    /// Whether what is known is known by the label at `place`.
+    pub fn knows_by(&self, place: LabelPlace) -> bool {
+        self.label == Some(place)
+    }
+
     /// Writers are gone that may have written through a mapping, which timestamps need not show: the content is
     /// looked at again before anything known of it is believed.
     pub fn doubt(&mut self) {
@@ -189,7 +207,7 @@ impl Inner {
 
     /// What was seen when this equals its value then may be remembered.
     pub fn moment(&self) -> Moment {
-        Moment { generation: self.generation, changes: self.changes }
+        Moment { generation: self.generation, changes: self.changes, label: self.label }
     }
 
     /// Whether an appraisal of this class under this requirement passed and may be remembered.
@@ -281,12 +299,20 @@ pub(crate) struct Generation {
     pub rings: u64,
 }
 
-/// A moment in a record's life between two changes that are not seen in the content version: other keys, and what
-/// the filesystem told of.
+/// A moment in a record's life between two changes that are not seen in the content version: other keys, another label
+/// by another name, and what the filesystem told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
     generation: Generation,
     changes: u64,
+    label: Option<LabelPlace>,
+}
+
+impl Moment {
+    /// The same for an access that goes by the label at `place`, which need not be the one by which the latest does.
+    pub fn by(self, place: LabelPlace) -> Self {
+        Self { label: Some(place), ..self }
+    }
 }
 
 fn bit(pcr: PcrIndex) -> u64 {

@@ -26,7 +26,7 @@ pub(crate) struct Uses {
 }
 
 impl Uses {
-    pub fn of(mode: Mode, host: &Layer, container: Option<&Layer>) -> Self {
+    pub fn of(mode: Mode, host: &Layer, container: Option<&Layer>, labels_are_writable: bool) -> Self {
         let policies = || std::iter::once(host).chain(container).map(|layer| layer.policy.as_ref());
         let any = |test: &dyn Fn(&policy::Policy) -> bool| policies().any(test);
         let mmap = any(&|policy| policy.uses_func(Func::MmapCheck));
@@ -39,8 +39,8 @@ impl Uses {
                 || any(&|policy| policy.uses_func(Func::BprmCheck) || policy.uses_func(Func::CredsCheck)),
             path: any(&policy::Policy::needs_path),
             // The container's word must not make content pass at the host's rules. It cannot where those want
-            // signatures.
-            keeps_labels: [true, only_signatures(&host.policy)],
+            // signatures. A store that takes no labels keeps none up, and then no verdict may stand in the hope of one.
+            keeps_labels: [labels_are_writable, labels_are_writable && only_signatures(&host.policy)],
         }
     }
 }

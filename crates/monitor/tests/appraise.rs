@@ -294,7 +294,7 @@ fn records_have_the_prefix_while_the_whole_fits_and_else_the_last_component() {
     ];
     for (number, (path, name)) in cases.into_iter().enumerate() {
         let file = bench.file(&number.to_string(), b"hello\n");
-        file.path.set(path).unwrap();
+        *file.path.lock().unwrap() = Some(path);
         bench.refuse(&file, READ, "missing-hash");
         let name = format!("\"name\":\"{}\"", String::from_utf8(name).unwrap());
         assert!(bench.records()[number].contains(&name), "{name} {}", bench.records()[number]);

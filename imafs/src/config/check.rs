@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::modes::{AppraiseMode, ControlMode, PolicyOwner};
+use super::modes::{AppraiseMode, ControlMode, LabelStore, PolicyOwner};
 use super::mount_config::Source;
 use super::options::Options;
 use super::tpm_choice::TpmChoice;
@@ -153,6 +153,7 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
             "drop --read-only to label files",
         );
     }
+    labels(options, problems);
     if options.list_memory.is_some() && options.journal.is_none() {
         problems.add(
             "list-memory",
@@ -163,5 +164,23 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
     let prefix = options.path_prefix.as_deref();
     if prefix.is_some_and(|prefix| !prefix.as_os_str().is_empty() && !prefix.is_absolute()) {
         problems.add("path-prefix", "paths are recorded from the root, so it begins with '/'", "write /NAME");
+    }
+}
+
+fn labels(options: &Options, problems: &mut Problems) {
+    if options.labels == Some(LabelStore::Manifest) {
+        if options.appraise == Some(AppraiseMode::Fix) {
+            let message = "fix writes labels, which a manifest does not take";
+            problems.add("appraise", message, "label the tree with imafs-sign, and make a manifest of it");
+        }
+        return;
+    }
+    let named = [
+        ("manifest", options.manifest.is_some()),
+        ("manifest-image", options.manifest_image.is_some()),
+        ("manifest-serial", options.manifest_serial.is_some()),
+    ];
+    for (key, _) in named.into_iter().filter(|(_, named)| *named) {
+        problems.add(key, "labels are not looked for in a manifest", "add --labels manifest");
     }
 }

@@ -19,14 +19,14 @@ mod values;
 
 pub use check::{InvalidConfig, Problem};
 pub use modes::{
-    AppraiseMode, AuditFormat, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads, PolicyOwner,
-    TpmFail, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, PassthroughMode, PolicyLoads,
+    PolicyOwner, TpmFail, VerityMode, ViolationMode,
 };
-pub use mount_config::{MountConfig, Source};
+pub use mount_config::{LabelChoice, MountConfig, Source};
 pub use options::Options;
 pub use policy_choice::{BUILTIN_POLICIES, PolicyChoice};
 pub use profile::{Profile, ProfileError};
 pub use schema::profile_schema;
 pub use suggest::nearest;
 pub use tpm_choice::TpmChoice;
-pub use values::{AuditTarget, ByteSize, HashName, NsId, Pcr, TemplateName, ValueError};
+pub use values::{AuditTarget, ByteSize, HashName, ImageName, NsId, Pcr, TemplateName, ValueError};

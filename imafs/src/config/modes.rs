@@ -115,6 +115,19 @@ pub enum ViolationMode {
     Each,
 }
 
+/// Where the labels of files are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelStore {
+    /// In security.ima of each file, as the kernel's IMA has it.
+    #[default]
+    Xattr,
+    /// In user.imafs.ima of each file, for storage that drops security.ima.
+    User,
+    /// In one signed manifest of the whole image, for storage that keeps no attributes.
+    Manifest,
+}
+
 /// Where the fs-verity digests come from that rules with `digest_type=verity` are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

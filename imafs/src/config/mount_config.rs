@@ -8,13 +8,13 @@ use ima::{HashAlgo, PcrIndex, Template};
 
 use super::check::{InvalidConfig, Problems, settings, source};
 use super::modes::{
-    AppraiseMode, AuditFormat, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads, PolicyOwner,
-    TpmFail, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, PassthroughMode, PolicyLoads,
+    PolicyOwner, TpmFail, VerityMode, ViolationMode,
 };
 use super::options::Options;
 use super::policy_choice::PolicyChoice;
 use super::tpm_choice::TpmChoice;
-use super::values::{AuditTarget, HashName, NsId};
+use super::values::{AuditTarget, HashName, ImageName, NsId};
 
 /// Reads of files up to this size go through the page cache, where the bytes served can be the very bytes that were
 /// hashed. Larger ones are served by passthrough, which costs less per byte.
@@ -52,6 +52,24 @@ impl fmt::Display for Source {
     }
 }
 
+/// Where the labels are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelChoice {
+    /// In `security.ima`.
+    Xattr,
+    /// In `user.imafs.ima`.
+    User,
+    /// In a manifest.
+    Manifest {
+        /// The file, outside the mount; none: the one in the source.
+        file: Option<PathBuf>,
+        /// What it must call its image.
+        image: Option<ImageName>,
+        /// The lowest serial it may have; none: what the host has seen.
+        serial: Option<u64>,
+    },
+}
+
 /// Everything one mount was asked to be: defaults filled in, paths absolute, no two options at odds.
 #[derive(Debug, Clone)]
 pub struct MountConfig {
@@ -69,6 +87,8 @@ pub struct MountConfig {
     pub blacklists: Vec<PathBuf>,
     /// The appraisal mode.
     pub appraise: AppraiseMode,
+    /// Where labels are kept.
+    pub labels: LabelChoice,
     /// The default hash algorithm.
     pub hash: HashAlgo,
     /// The default template.
@@ -193,6 +213,15 @@ fn complete(
         keys: options.key,
         blacklists: options.blacklist,
         appraise: options.appraise.unwrap_or_default(),
+        labels: match options.labels.unwrap_or_default() {
+            LabelStore::Xattr => LabelChoice::Xattr,
+            LabelStore::User => LabelChoice::User,
+            LabelStore::Manifest => LabelChoice::Manifest {
+                file: options.manifest,
+                image: options.manifest_image,
+                serial: options.manifest_serial,
+            },
+        },
         hash: options.hash.map_or(HashAlgo::Sha256, |name| name.0),
         template,
         pcr: options.pcr.map_or(PcrIndex::DEFAULT, |pcr| pcr.0),
@@ -348,6 +377,16 @@ mod tests {
                 &["bank"],
             ),
             (Options { read_only: Some(true), appraise: Some(AppraiseMode::Fix), ..plain() }, &["appraise"]),
+            (Options { manifest: Some("/m".into()), ..plain() }, &["manifest"]),
+            (
+                Options { manifest_serial: Some(1), labels: Some(LabelStore::User), ..plain() },
+                &["manifest-serial"],
+            ),
+            (Options { manifest_image: "web".parse().ok(), ..plain() }, &["manifest-image"]),
+            (
+                Options { labels: Some(LabelStore::Manifest), appraise: Some(AppraiseMode::Fix), ..plain() },
+                &["appraise"],
+            ),
             (Options { path_prefix: Some("img".into()), ..plain() }, &["path-prefix"]),
             (Options { list_memory: Some(ByteSize(1 << 20)), ..plain() }, &["list-memory"]),
             (

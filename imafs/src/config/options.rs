@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::list::one_or_many;
 use super::modes::{
-    AppraiseMode, AuditFormat, CacheMode, ControlMode, MmapCheck, PassthroughMode, PolicyLoads, PolicyOwner,
-    TpmFail, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, PassthroughMode, PolicyLoads,
+    PolicyOwner, TpmFail, VerityMode, ViolationMode,
 };
 use super::policy_choice::is_policy_name;
 use super::tpm_choice::TpmChoice;
-use super::values::{AuditTarget, ByteSize, HashName, NsId, Pcr, TemplateName};
+use super::values::{AuditTarget, ByteSize, HashName, ImageName, NsId, Pcr, TemplateName};
 
 /// What somebody asked for, before defaults and checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize, JsonSchema)]
@@ -73,6 +73,26 @@ pub struct Options {
     #[arg(long, value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appraise: Option<AppraiseMode>,
+
+    /// Where the labels of files are kept [default: xattr]
+    #[arg(long, value_name = "STORE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelStore>,
+
+    /// Manifest of labels, for --labels manifest [default: .imafs-manifest in the source]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<PathBuf>,
+
+    /// Image that the manifest must be of [default: any that a trusted key signed]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_image: Option<ImageName>,
+
+    /// Lowest serial that the manifest may have [default: the highest this host has seen of its image]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_serial: Option<u64>,
 
     /// Hash algorithm of labels written and of files that have none [default: sha256]
     #[arg(long, value_name = "ALGO")]
@@ -240,6 +260,10 @@ impl Options {
             key: list_over(self.key, under.key),
             blacklist: list_over(self.blacklist, under.blacklist),
             appraise: self.appraise.or(under.appraise),
+            labels: self.labels.or(under.labels),
+            manifest: self.manifest.or(under.manifest),
+            manifest_image: self.manifest_image.or(under.manifest_image),
+            manifest_serial: self.manifest_serial.or(under.manifest_serial),
             hash: self.hash.or(under.hash),
             template: self.template.or(under.template),
             pcr: self.pcr.or(under.pcr),
@@ -281,6 +305,7 @@ impl Options {
             &mut self.target,
             &mut self.upper,
             &mut self.work,
+            &mut self.manifest,
             &mut self.journal,
             &mut self.log,
         ];

@@ -98,6 +98,36 @@ impl fmt::Display for HashName {
     }
 }
 
+/// What an image is called in the manifest of its labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct ImageName(String);
+
+text_value!(ImageName, "ImageName", "^[A-Za-z0-9._/:@-]{1,128}$");
+
+impl ImageName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = ValueError;
+    fn from_str(name: &str) -> Result<Self, ValueError> {
+        match manifest::check_image(name.as_bytes()) {
+            Ok(()) => Ok(Self(name.to_owned())),
+            Err(error) => Err(ValueError(error.to_string())),
+        }
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A measurement template, by the kernel's name (`ima-sig`) or as a field list (`d-ng|n-ng`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]

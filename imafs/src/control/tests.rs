@@ -4,7 +4,7 @@ use super::*;
 
 use std::sync::Arc;
 
-use appraise::VerityDigests;
+use appraise::{Labels, VerityDigests};
 use audit::Audit;
 use ima::{Digest, Event, PcrIndex, Template};
 use keyring::Keyring;
@@ -39,6 +39,7 @@ fn monitor(ring: Option<Arc<Keyring>>) -> Arc<Monitor> {
         host: Layer { policy: Arc::new(policy), ring: Arc::new(Keyring::new("_ima")) },
         container: ring.map(|ring| Layer { policy: Arc::default(), ring }),
         hash: HashAlgo::Sha256,
+        labels: Labels::in_security_ima(),
         template,
         pcr: PcrIndex::DEFAULT,
         mmap_check: MmapCheck::Elf,

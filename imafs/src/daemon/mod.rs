@@ -3,6 +3,7 @@
 //! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `banks` where the
 //! PCRs are, `journal` keeps the list, `serve` mounts and waits. Around them: `background` (a child that outlives the
 //! command), `run_dir` (which mounts are running),
+//! `labels` finds the store of labels and `serials` how fresh a manifest must be.
 //! `socket` (asking a running one), `status` (its facts), `holders` and `mounts` (reading `/proc`).
 //!
 //! A process is multi-threaded as soon as it serves, so it never forks: the background process is this program
@@ -13,11 +14,13 @@ mod backing;
 mod banks;
 pub mod holders;
 mod journal;
+mod labels;
 pub mod mounts;
 mod notify;
 mod parts;
 mod preflight;
 pub mod run_dir;
+mod serials;
 mod serve;
 mod signals;
 pub mod socket;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use appraise::VerityDigests;
+use appraise::{Labels, VerityDigests};
 use audit::{Audit, Sink};
 use keyring::{Added, Blacklist, Certificate, Keyring};
 use measure::{List, ListOptions};
@@ -84,13 +84,19 @@ impl Parts {
     }
 
     /// The monitor of these parts.
-    pub(super) fn monitor(&self, config: &MountConfig, backing: BackingFacts) -> Arc<Monitor> {
+    pub(super) fn monitor(
+        &self,
+        config: &MountConfig,
+        backing: BackingFacts,
+        labels: Labels,
+    ) -> Arc<Monitor> {
         use std::os::unix::ffi::OsStrExt as _;
         Monitor::new(monitor::Options {
             mode: mode(config.appraise),
             host: Layer { policy: Arc::clone(&self.policy), ring: Arc::clone(&self.ring) },
             container: self.container.clone(),
             hash: config.hash,
+            labels,
             template: config.template.clone(),
             pcr: config.pcr,
             mmap_check: match config.mmap_check {

@@ -26,7 +26,7 @@ use super::signals::Wish;
 use super::socket::{self, Answers, Conversations};
 use super::status::StatusSource;
 use super::system::{plain, raise_descriptor_limit};
-use super::{backing, banks, holders, mounts, notify, preflight, signals};
+use super::{backing, banks, holders, labels, mounts, notify, preflight, signals};
 
 /// How long sinks may take to write their last records.
 const LAST_RECORDS: Duration = Duration::from_secs(10);
@@ -117,8 +117,8 @@ impl Service {
         events: Sender<Event>,
     ) -> Result<Self, Failure> {
         let tree = backing::open(&config)?;
-        let monitor =
-            parts.monitor(&config, backing::facts(&config.source, std::os::fd::AsFd::as_fd(&tree.root())));
+        let labels = labels::open(&config, tree.root(), &parts.ring)?;
+        let monitor = parts.monitor(&config, backing::facts(&config.source, tree.root()), labels);
         // Before anything can be opened: what lets content through stands in the list before it does.
         monitor.measure_rings(&audit::Process::read(std::process::id())).map_err(|denial| {
             Failure::cannot("measure the keys", denial.to_string()).advise("the log says why")

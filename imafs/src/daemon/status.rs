@@ -9,7 +9,7 @@ use audit::Audit;
 use monitor::Monitor;
 use tpm::Tpm;
 
-use crate::config::{MountConfig, PolicyChoice};
+use crate::config::{LabelChoice, MountConfig, PolicyChoice};
 use crate::fs::Filesystem;
 
 use super::banks;
@@ -96,12 +96,21 @@ impl StatusSource {
             "policy": self.config.policy.to_string(),
             "rules": rules.host().policy.rules().len(),
             "appraise": crate::control::mode_name(rules.mode()),
+            "labels": match self.config.labels {
+                LabelChoice::Xattr => "xattr",
+                LabelChoice::User => "user",
+                LabelChoice::Manifest { .. } => "manifest",
+            },
             "hash": options.hash.name(),
             "keys": ids(&rules.host().ring),
             "mmap-check": self.config.mmap_check,
             "verity": self.config.verity,
             "violation-mode": self.config.violations,
             "denials": self.monitor.denials(),
+        }));
+        facts.extend(options.labels.manifest().map(|manifest| {
+            let void = options.labels.void().map(|why| why.to_string());
+            ("manifest".to_owned(), of_manifest(manifest, void.as_deref()))
         }));
         if let Some(layer) = rules.container() {
             facts.extend(object(json!({
@@ -182,6 +191,21 @@ impl StatusSource {
         }
         facts
     }
+}
+
+fn of_manifest(manifest: &manifest::Manifest, void: Option<&str>) -> Value {
+    let header = manifest.header();
+    let mut facts = object(json!({
+        "image": header.image,
+        "serial": header.serial,
+        "labels": header.entries,
+        "key": manifest.keyid().to_string(),
+        "sha256": manifest.file_digest().map(|digest| digest.to_hex()),
+        "memory": manifest.memory(),
+    }));
+    // All labels are as if they were not there.
+    facts.extend(void.map(|why| ("void".to_owned(), json!(why))));
+    Value::Object(facts)
 }
 
 fn records(audit: &Audit) -> u64 {

@@ -16,7 +16,7 @@ use super::attr::stat;
 use super::backing::{Backing, device_of};
 use super::names::has_several;
 use super::node::{Key, Node};
-use super::{Attr, CONTROL_NAME, CacheMode, ControlIno, Errno, Filesystem, Ino};
+use super::{Attr, CONTROL_NAME, CacheMode, ControlIno, Errno, Filesystem, Ino, MANIFEST_NAME};
 
 /// What the kernel is told of a name: the inode, and one lookup that it will forget later.
 #[derive(Debug, Clone, Copy)]
@@ -99,18 +99,24 @@ impl Filesystem {
         }))
     }
 
-    /// Refuses to create, remove or rename anything in the control directory, or the directory itself.
+    /// Refuses to create, remove or rename anything in the control directory, or the directory itself, or the image's
+    /// manifest of labels.
     pub(super) fn refuse_control(&self, parent: Ino, name: &OsStr) -> Result<(), Errno> {
         let reserved = self.control.is_some() && is_control_name(parent, name);
+        let reserved = reserved || is_manifest_name(parent, name);
         if parent.control().is_some() || reserved { Err(Errno::PERM) } else { Ok(()) }
     }
 
-    /// Resolves one name in a directory, touching nothing.
+    /// Resolves one name in a directory, touching nothing. The image's manifest of labels is not there for the mount: what
+    /// could write it could put another in its place.
     pub(super) fn probe(&self, directory: &Node, name: &OsStr) -> Result<Found, Errno> {
+        if is_manifest_name(directory.ino(), name) {
+            return Err(Errno::NOENT);
+        }
         self.probe_at(directory.path_fd()?.as_fd(), name)
     }
 
-    /// The same, in a directory that is open.
+    /// The same, in a directory that is open and where the manifest is not looked for.
     pub(super) fn probe_at(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<Found, Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.identify(openat(directory, name, flags, Mode::empty())?)
@@ -173,6 +179,11 @@ pub(super) fn plain_name(name: &OsStr) -> Result<&OsStr, Errno> {
 /// Whether `name` in `parent` is where the control directory appears.
 pub(super) fn is_control_name(parent: Ino, name: &OsStr) -> bool {
     parent.is_root() && name.as_bytes() == CONTROL_NAME
+}
+
+/// Whether `name` in `parent` is where an image keeps the manifest of its labels.
+pub(super) fn is_manifest_name(parent: Ino, name: &OsStr) -> bool {
+    parent.is_root() && name.as_bytes() == MANIFEST_NAME
 }
 
 #[cfg(test)]

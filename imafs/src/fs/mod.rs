@@ -138,6 +138,9 @@ const LONG: Duration = Duration::from_secs(86_400);
 /// The name in the root under which the control directory appears.
 pub const CONTROL_NAME: &[u8] = b".imafs";
 
+/// The name in the root of an image under which the manifest of its labels is kept. The mount does not show it.
+pub const MANIFEST_NAME: &[u8] = manifest::FILE_NAME.as_bytes();
+
 /// One mounted filesystem.
 pub struct Filesystem {
     options: FsOptions,

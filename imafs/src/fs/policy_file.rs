@@ -17,7 +17,7 @@ use monitor::{Access, FileState, Names, Object, PolicyRead, Step};
 use rustix::fs::{FileType, readlinkat};
 
 use super::data::Reply;
-use super::lookup::is_control_name;
+use super::lookup::{is_control_name, is_manifest_name};
 use super::node::{Node, Place, open_content};
 use super::pool::Next;
 use super::{Caller, Errno, Filesystem, Ino, path};
@@ -92,6 +92,9 @@ impl Filesystem {
             let in_root = above.len() == 1;
             if self.control.is_some() && in_root && is_control_name(Ino::ROOT, OsStr::from_bytes(&name)) {
                 return Err(Errno::INVAL);
+            }
+            if in_root && is_manifest_name(Ino::ROOT, OsStr::from_bytes(&name)) {
+                return Err(Errno::NOENT);
             }
             let found = self.probe_at(directory.fd.as_fd(), OsStr::from_bytes(&name))?;
             match found.kind() {

@@ -22,7 +22,7 @@ use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, fdatasync, fsync, seek};
 use super::attr::stat;
 use super::backing::Shape;
 use super::data::Reply;
-use super::lookup::{Entry, is_control_name};
+use super::lookup::{Entry, is_control_name, is_manifest_name};
 use super::node::Node;
 use super::vault::reopen;
 use super::{CacheMode, Errno, Filesystem, Ino};
@@ -217,6 +217,9 @@ impl Filesystem {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if self.control.is_some() && is_control_name(node.ino(), name) {
+                continue;
+            }
+            if is_manifest_name(node.ino(), name) {
                 continue;
             }
             // What is above the root is none of the mount's business: there, `..` is the root.

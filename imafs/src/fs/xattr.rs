@@ -2,25 +2,33 @@
 //!
 //! `security.ima` and `security.evm` are the monitor's: it is asked before they are set and told after. A read of
 //! `security.ima` waits for queued work of the inode, which may be about to renew it.
+//!
+//! Whatever holds the labels of the mount, they are seen and set as `security.ima`. Attributes that could become labels
+//! under another mount are neither seen nor set.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use monitor::{Access, Change};
+use appraise::{IMA, StoredLabel};
+use monitor::{Access, Change, Object};
 use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
 
 use super::data::Reply;
 use super::node::Node;
 use super::{Caller, Errno, Filesystem, Ino};
 
-const IMA: &str = "security.ima";
-
 /// Hidden from callers that are not root, as the kernel hides it from those without `CAP_SYS_ADMIN`.
 const TRUSTED: &[u8] = b"trusted.";
 
+/// What the names of our own attributes begin with.
+const OWN: &[u8] = b"user.imafs.";
+
 /// What the names of POSIX access lists begin with.
 const ACCESS_LIST: &[u8] = b"system.posix_acl_";
+
+/// `security.ima` in a list of names.
+const LISTED_IMA: &[u8] = b"security.ima\0";
 
 /// The answer to a request for a value or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,14 +67,18 @@ impl Filesystem {
         if ino.control().is_some() {
             return answer(Vec::new(), size);
         }
-        let link = self.table.find(ino)?.link()?;
-        let mut names = whole(|buffer| listxattr(link.path(), buffer))?;
-        if caller.uid != 0 {
-            names = names
-                .split_inclusive(|byte| *byte == 0)
-                .filter(|name| !name.starts_with(TRUSTED))
-                .collect::<Vec<_>>()
-                .concat();
+        let node = self.table.find(ino)?;
+        let link = node.link()?;
+        let names = whole(|buffer| listxattr(link.path(), buffer))?;
+        let labels_show = self.monitor.options().labels.attribute() == Some(IMA);
+        let shown = |name: &[u8]| {
+            let trusted = caller.uid != 0 && name.starts_with(TRUSTED);
+            !trusted && !name.starts_with(OWN) && (labels_show || name != LISTED_IMA)
+        };
+        let mut names: Vec<u8> =
+            names.split_inclusive(|byte| *byte == 0).filter(|name| shown(name)).flatten().copied().collect();
+        if !labels_show && matches!(self.label(&node), Ok(StoredLabel::Value(_))) {
+            names.extend(LISTED_IMA);
         }
         answer(names, size)
     }
@@ -85,7 +97,7 @@ impl Filesystem {
     ) -> Result<(), Errno> {
         let node = self.node_for_label(caller, ino, name, Some(value))?;
         let flags = XattrFlags::from_bits(flags.cast_unsigned()).ok_or(Errno::INVAL)?;
-        setxattr(node.link()?.path(), name, value, flags)?;
+        setxattr(node.link()?.path(), self.stored_as(name)?, value, flags)?;
         if name == IMA {
             self.monitor.changed(node.as_ref(), Change::Label(value.first().copied()));
         }
@@ -98,7 +110,7 @@ impl Filesystem {
     /// The monitor's refusal, or what the backing filesystem gives.
     pub fn removexattr(&self, caller: &Caller, ino: Ino, name: &OsStr) -> Result<(), Errno> {
         let node = self.node_for_label(caller, ino, name, None)?;
-        removexattr(node.link()?.path(), name)?;
+        removexattr(node.link()?.path(), self.stored_as(name)?)?;
         if name == IMA {
             self.monitor.changed(node.as_ref(), Change::Label(None));
         }
@@ -117,6 +129,9 @@ impl Filesystem {
             return Err(Errno::PERM);
         }
         self.refuse_if_read_only()?;
+        if name.as_bytes().starts_with(OWN) {
+            return Err(Errno::PERM);
+        }
         let node = self.table.find(ino)?;
         if name.as_bytes().starts_with(b"security.") {
             let access =
@@ -126,8 +141,34 @@ impl Filesystem {
         Ok(node)
     }
 
+    /// The attribute of the backing file that stands for `name`: `EOPNOTSUPP` for a label where no attribute holds any.
+    fn stored_as<'a>(&self, name: &'a OsStr) -> Result<&'a OsStr, Errno> {
+        if name != IMA {
+            return Ok(name);
+        }
+        self.monitor.options().labels.attribute().map(OsStr::new).ok_or(Errno::OPNOTSUPP)
+    }
+
+    /// The label by the name under which the file was last looked up.
+    fn label(&self, node: &Node) -> Result<StoredLabel, Errno> {
+        let labels = &self.monitor.options().labels;
+        let place = labels.place_of(|| node.path());
+        labels.read(place, node.path_fd()?).map_err(|error| error.errno())
+    }
+
     fn value(&self, ino: Ino, name: &OsStr, size: u32) -> Result<XattrAnswer, Errno> {
-        let link = self.table.find(ino)?.link()?;
+        let node = self.table.find(ino)?;
+        if name == IMA {
+            return match self.label(&node)? {
+                StoredLabel::Value(value) => answer(value, size),
+                StoredLabel::Missing => Err(Errno::NODATA),
+                StoredLabel::Unsupported => Err(Errno::OPNOTSUPP),
+            };
+        }
+        if name.as_bytes().starts_with(OWN) {
+            return Err(Errno::NODATA);
+        }
+        let link = node.link()?;
         match whole(|buffer| getxattr(link.path(), name, buffer)) {
             // The kernel asks for access lists to check permissions, and would pass on "not supported" as the outcome.
             Err(Errno::OPNOTSUPP) if name.as_bytes().starts_with(ACCESS_LIST) => Err(Errno::NODATA),

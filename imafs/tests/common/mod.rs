@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use appraise::VerityDigests;
+use appraise::{Labels, VerityDigests};
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
 use imafs::fs::{Backing, CacheMode, ControlTree, Filesystem, FsOptions};
@@ -146,6 +146,7 @@ pub fn monitor(policy: &str) -> (Arc<Monitor>, Arc<List>) {
         host: Layer { policy: Arc::new(policy), ring: Arc::new(Keyring::new("_ima")) },
         container: None,
         hash: HashAlgo::Sha256,
+        labels: Labels::in_security_ima(),
         template,
         pcr: PcrIndex::default(),
         mmap_check: MmapCheck::Elf,

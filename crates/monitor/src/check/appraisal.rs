@@ -2,7 +2,7 @@
 //!
 //! `spec/ima-appraisal.md`; `ima_appraise_measurement` in security/integrity/ima/ima_appraise.c.
 
-use appraise::{Cause, Status, StoredLabel, judge, write_label};
+use appraise::{Cause, Status, StoredLabel, judge};
 use audit::RecordType;
 use ima::{Digest, LabelType};
 use policy::{Actions, Decision, RuleFlags};
@@ -101,7 +101,8 @@ impl Check<'_> {
         let signed =
             evidence.label_bytes().and_then(ima::label_type).is_some_and(|kind| kind == LabelType::Signature);
         let label = ima::encode_digest(&evidence.digest);
-        let written = !signed && self.plan.object.stat_fd().is_ok_and(|fd| write_label(fd, &label).is_ok());
+        let labels = &self.monitor.options.labels;
+        let written = !signed && self.plan.object.stat_fd().is_ok_and(|fd| labels.write(fd, &label).is_ok());
         if written {
             self.fixed.get_or_init(|| StoredLabel::Value(label));
         }

@@ -7,7 +7,7 @@ use appraise::{Collected, ContentVersion, collect_within};
 use ima::{Digest, DigestKind, HashAlgo};
 
 use super::Check;
-use crate::evidence::{Evidence, EvidenceError, Wanted, gather};
+use crate::evidence::{Evidence, EvidenceError, LabelFrom, Wanted, gather};
 use crate::setlabel::is_signature;
 use crate::state::Inner;
 
@@ -61,11 +61,12 @@ impl Check<'_> {
         let wanted = Wanted { kind, default: options.hash, verity: options.verity };
         let known = object.state().with(|inner| inner.collected.of(kind));
         let direct = self.plan.access.is_direct() && kind == DigestKind::Ima;
-        let zeros = || Evidence::of_direct_io(object, self.plan.facts.version, options.hash);
+        let from = LabelFrom { labels: &options.labels, place: self.plan.label };
+        let zeros = || Evidence::of_direct_io(object, from, self.plan.facts.version, options.hash);
         let evidence = if direct && known.is_none() {
             zeros().map_err(EvidenceError::Unreachable)?
         } else {
-            let mut evidence = gather(self.reading, object, wanted, remembered)?;
+            let mut evidence = gather(self.reading, object, from, wanted, remembered)?;
             self.keep_algorithm(&mut evidence)?;
             // Under O_DIRECT only what was known before counts, and that it is still so.
             if direct && known.is_none_or(|known| known.digest != evidence.digest) {

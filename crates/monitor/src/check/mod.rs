@@ -193,7 +193,8 @@ impl<'a> Check<'a> {
             return Ok(());
         };
         let list = &self.monitor.options.list;
-        let attributes = Attributes::of(self.plan.object.as_ref(), list.template());
+        let labels = &self.monitor.options.labels;
+        let attributes = Attributes::of(self.plan.object.as_ref(), list.template(), labels, self.plan.label);
         let evm = attributes.evm.as_deref();
         let added = list.add_violation(self.name(), self.attrs(), evm, &attributes.xattrs());
         let cause = violation.cause();
@@ -315,7 +316,8 @@ impl<'a> Check<'a> {
         if state.with(|inner| inner.hashed || inner.signed) {
             return;
         }
-        let label = self.plan.object.stat_fd().ok().and_then(|fd| appraise::read_label(fd).ok());
+        let labels = &self.monitor.options.labels;
+        let label = self.plan.object.stat_fd().ok().and_then(|fd| labels.read(self.plan.label, fd).ok());
         let kind = label.as_ref().and_then(|label| label.value()).and_then(ima::label_type);
         state.with(|inner| {
             inner.hashed = true;

@@ -7,10 +7,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use appraise::VerityDigests;
+use appraise::{Labels, VerityDigests};
 use audit::Audit;
 use ima::{HashAlgo, PcrIndex, Template};
 use keyring::{Added, Blacklist, Certificate, Keyring};
@@ -31,7 +31,7 @@ pub struct TestFile {
     /// Paths of its other names, as far as they are known.
     pub other_names: Mutex<Vec<Vec<u8>>>,
     /// A path that is not that of the file on disk.
-    pub path: OnceLock<Vec<u8>>,
+    pub path: Mutex<Option<Vec<u8>>>,
     state: FileState,
 }
 
@@ -57,10 +57,8 @@ impl Object for TestFile {
     }
 
     fn path(&self) -> Vec<u8> {
-        if let Some(path) = self.path.get() {
-            return path.clone();
-        }
-        [b"/", self.disk.file_name().unwrap().as_encoded_bytes()].concat()
+        let path = self.path.lock().unwrap().clone();
+        path.unwrap_or_else(|| [b"/", self.disk.file_name().unwrap().as_encoded_bytes()].concat())
     }
 
     fn names(&self, links: u32) -> Names {
@@ -96,6 +94,8 @@ pub struct Setting {
     pub unverifiable: bool,
     pub prefix: &'static str,
     pub hash: HashAlgo,
+    /// Labels are in `ec.manifest` of `crates/manifest/testdata`, whose key is trusted.
+    pub manifest: bool,
 }
 
 impl Default for Setting {
@@ -108,6 +108,7 @@ impl Default for Setting {
             unverifiable: false,
             prefix: "",
             hash: HashAlgo::Sha256,
+            manifest: false,
         }
     }
 }
@@ -160,6 +161,7 @@ impl Bench {
             host: Layer { policy: parse(host), ring: Arc::clone(&ring) },
             container: container.map(|text| Layer { policy: parse(text), ring: Arc::clone(&ring) }),
             hash: setting.hash,
+            labels: if setting.manifest { manifest(&ring) } else { Labels::in_security_ima() },
             template: Template::named("ima-sig").unwrap(),
             pcr: PcrIndex::default(),
             mmap_check: setting.mmap_check,
@@ -198,7 +200,7 @@ impl Bench {
             written_elsewhere: AtomicBool::new(false),
             used_elsewhere: AtomicBool::new(false),
             other_names: Mutex::new(Vec::new()),
-            path: OnceLock::new(),
+            path: Mutex::new(None),
             state: FileState::default(),
         })
     }
@@ -267,6 +269,18 @@ impl Bench {
     pub fn records(&self) -> Vec<String> {
         self.audit.read_from(0).lines.iter().map(|line| line.json.to_string()).collect()
     }
+}
+
+/// The labels of a manifest that other tools made; its key is put on the ring.
+fn manifest(ring: &Arc<Keyring>) -> Labels {
+    let vector = |name: &str| {
+        std::fs::read(format!("{}/../manifest/testdata/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    for certificate in Certificate::from_pem_or_der(&vector("ec.pem")).unwrap() {
+        assert!(matches!(ring.add(certificate), Added::New));
+    }
+    let envelope = manifest::Envelope::parse(vector("ec.manifest")).unwrap();
+    Labels::in_manifest(envelope.verify(ring).unwrap().index().unwrap(), Arc::clone(ring)).unwrap()
 }
 
 pub fn access(flags: i32) -> Access {

@@ -28,7 +28,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use appraise::{Requirement, Status, VerityDigests, collect, collect_verity, judge, read_label};
+use appraise::{LabelPlace, Labels, Requirement, Status, VerityDigests, collect, collect_verity, judge};
 use common::{Bench, READ, Setting, TestFile, access, finish};
 use ima::{DigestKind, HashAlgo};
 use monitor::{Access, Denial, Grant, Mode, Object};
@@ -249,7 +249,7 @@ impl<'a> Played<'a> {
     /// The status by the appraising crate alone.
     fn status(&self) -> Status {
         let fd: Arc<OwnedFd> = self.file.read_fd().unwrap();
-        let stored = read_label(&fd);
+        let stored = Labels::in_security_ima().read(LabelPlace::Attribute, &fd);
         let value = stored.as_ref().ok().and_then(|stored| stored.value());
         let (required, kind) = match self.row.rule {
             rule if rule.contains("verity") => (Requirement::VeritySignature, DigestKind::Verity),
@@ -290,7 +290,8 @@ impl<'a> Played<'a> {
 
 /// The label as it is stored, where there is one that can be read.
 pub(crate) fn label(file: &TestFile) -> Option<Vec<u8>> {
-    read_label(file.read_fd().unwrap()).ok().and_then(|stored| stored.value().map(<[u8]>::to_vec))
+    let stored = Labels::in_security_ima().read(LabelPlace::Attribute, file.read_fd().unwrap());
+    stored.ok().and_then(|stored| stored.value().map(<[u8]>::to_vec))
 }
 
 /// A label made by other tools: `crates/appraise/tests/vectors`.
