@@ -2,10 +2,16 @@
 //!
 //! Where an option means what evmctl's means, it is spelled as evmctl spells it, at least as an alias.
 
+mod manifest;
+
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ima::{HashAlgo, KeyId};
+
+pub use manifest::{LabelSource, MakeArgs, ManifestArgs, ManifestShowArgs, ManifestVerb, ManifestVerifyArgs};
+
+use crate::file::Attribute;
 
 /// Make keys, sign and hash file trees, and check what others signed.
 #[derive(Debug, Parser)]
@@ -35,6 +41,29 @@ pub enum Verb {
     Hash(HashArgs),
     /// Say what the labels of files hold, without checking them.
     Show(ShowArgs),
+    /// Put the labels of a whole image into one signed file, for storage that keeps none.
+    Manifest(ManifestArgs),
+}
+
+/// The attribute that holds labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LabelStore {
+    /// security.ima, which the kernel's IMA and imafs read.
+    #[default]
+    Xattr,
+    /// user.imafs.ima, which imafs reads with --labels user; any owner of a file can write it.
+    User,
+}
+
+impl LabelStore {
+    /// The attribute.
+    #[must_use]
+    pub fn attribute(self) -> Attribute {
+        match self {
+            Self::Xattr => Attribute::Ima,
+            Self::User => Attribute::User,
+        }
+    }
 }
 
 /// A kind of key to make.
@@ -106,6 +135,9 @@ pub struct PathArgs {
     /// How many files at once [default: one per core]
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
+    /// Where the labels are.
+    #[arg(long, value_name = "STORE", value_enum, default_value_t)]
+    pub labels: LabelStore,
 }
 
 /// What to print.
@@ -260,6 +292,22 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_manifest_is_made_unless_a_verb_says_otherwise() {
+        let manifest = |line: &str| {
+            let words = ["imafs-sign", "manifest"].into_iter().chain(line.split(' '));
+            let Verb::Manifest(args) = Cli::try_parse_from(words).ok()?.verb else { return None };
+            Some((args.make.is_some(), args.verb.is_some()))
+        };
+        assert_eq!(manifest("--key k --image i dir"), Some((true, false)));
+        assert_eq!(manifest("--key k --image i ./show"), Some((true, false)));
+        assert_eq!(manifest("show m"), Some((false, true)));
+        assert_eq!(manifest("verify --cert c m"), Some((false, true)));
+        assert_eq!(manifest("--image i dir"), None);
+        assert_eq!(manifest("--key k dir"), None);
+        assert_eq!(manifest("--key k --image i show m"), None);
     }
 
     #[test]

@@ -15,8 +15,26 @@ use appraise::{CollectError, VerityDigests};
 use ima::{Digest, HashAlgo, Hasher};
 use rustix::{fs::XattrFlags, io::Errno};
 
-/// The attribute that holds the label.
-pub const LABEL_NAME: &str = "security.ima";
+/// The attribute that holds the labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Attribute {
+    /// `security.ima`.
+    #[default]
+    Ima,
+    /// `user.imafs.ima`.
+    User,
+}
+
+impl Attribute {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ima => appraise::IMA,
+            Self::User => appraise::USER_IMA,
+        }
+    }
+}
 
 /// How much is read at once: large enough to stream, small enough for many workers.
 const CHUNK: usize = 256 * 1024;
@@ -34,10 +52,10 @@ pub enum FileError {
     #[error("cannot read")]
     Read(#[source] std::io::Error),
     /// Its label cannot be read.
-    #[error("cannot read security.ima")]
+    #[error("cannot read the label")]
     ReadLabel(#[source] Errno),
     /// Its label cannot be written.
-    #[error("cannot write security.ima")]
+    #[error("cannot write the label")]
     WriteLabel(#[source] Errno),
     /// It kept changing while it was read.
     #[error("the file keeps changing")]
@@ -76,16 +94,18 @@ impl Version {
 pub struct OpenFile {
     file: File,
     metadata: std::fs::Metadata,
+    attribute: Attribute,
 }
 
 impl OpenFile {
-    /// Takes an open descriptor; `Ok(None)` when it turned out to be no regular file.
+    /// Takes an open descriptor of a file whose label is in `attribute`; `Ok(None)` when it turned out to be no regular
+    /// file.
     ///
     /// # Errors
     /// [`FileError::Read`] when it cannot be examined.
-    pub fn new(file: File) -> Result<Option<Self>, FileError> {
+    pub fn new(file: File, attribute: Attribute) -> Result<Option<Self>, FileError> {
         let metadata = file.metadata().map_err(FileError::Read)?;
-        Ok(metadata.is_file().then_some(Self { file, metadata }))
+        Ok(metadata.is_file().then_some(Self { file, metadata, attribute }))
     }
 
     /// Device and inode, and how many names the inode has.
@@ -113,7 +133,7 @@ impl OpenFile {
     pub fn label(&self) -> Result<Option<Vec<u8>>, FileError> {
         for size in [1024, MAX_LABEL] {
             let mut value = vec![0; size];
-            match rustix::fs::fgetxattr(&self.file, LABEL_NAME, value.as_mut_slice()) {
+            match rustix::fs::fgetxattr(&self.file, self.attribute.name(), value.as_mut_slice()) {
                 Ok(len) => {
                     value.truncate(len);
                     return Ok(Some(value));
@@ -131,7 +151,7 @@ impl OpenFile {
     /// # Errors
     /// [`FileError::WriteLabel`]: `EPERM` without `CAP_SYS_ADMIN` or on an immutable file.
     pub fn set_label(&self, label: &[u8]) -> Result<(), FileError> {
-        rustix::fs::fsetxattr(&self.file, LABEL_NAME, label, XattrFlags::empty())
+        rustix::fs::fsetxattr(&self.file, self.attribute.name(), label, XattrFlags::empty())
             .map_err(FileError::WriteLabel)
     }
 
@@ -229,7 +249,7 @@ mod tests {
     fn a_file_that_grows_while_read_is_noticed() {
         let named = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(named.path(), vec![0; 8 << 20]).unwrap();
-        let open = OpenFile::new(File::open(named.path()).unwrap()).unwrap().unwrap();
+        let open = OpenFile::new(File::open(named.path()).unwrap(), Attribute::Ima).unwrap().unwrap();
         let done = AtomicBool::new(false);
         let never = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -256,7 +276,7 @@ mod tests {
     #[test]
     fn a_request_to_stop_is_heeded() {
         let named = tempfile::NamedTempFile::new().unwrap();
-        let open = OpenFile::new(File::open(named.path()).unwrap()).unwrap().unwrap();
+        let open = OpenFile::new(File::open(named.path()).unwrap(), Attribute::Ima).unwrap().unwrap();
         let stop = AtomicBool::new(true);
         assert!(matches!(open.collect(HashAlgo::Sha256, &stop), Err(FileError::Interrupted)));
     }
@@ -264,6 +284,6 @@ mod tests {
     #[test]
     fn a_directory_is_not_taken() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(OpenFile::new(File::open(dir.path()).unwrap()).unwrap().is_none());
+        assert!(OpenFile::new(File::open(dir.path()).unwrap(), Attribute::Ima).unwrap().is_none());
     }
 }

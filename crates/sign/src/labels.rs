@@ -138,6 +138,20 @@ pub fn label_file(
     Err(FileError::Changing)
 }
 
+/// A label for a file as it is now, which is written nowhere.
+///
+/// # Errors
+/// [`FileError`].
+pub fn fresh_label(
+    file: &OpenFile,
+    labelling: Labelling<'_>,
+    algo: HashAlgo,
+    stop: &AtomicBool,
+) -> Result<Vec<u8>, FileError> {
+    let (digest, _) = labelling.over().collect(file, algo, stop)?;
+    make_label(labelling, &digest)
+}
+
 /// The label for a digest.
 ///
 /// # Errors
@@ -174,9 +188,12 @@ fn is_current(label: &[u8], labelling: Labelling<'_>, digest: &Digest) -> bool {
 /// Why a file does not verify. Each is an answer, not a failure to find one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
-    /// There is no `security.ima`, or an empty one.
+    /// There is none, or an empty one.
     #[error("no label")]
     NoLabel,
+    /// What is there is no regular file.
+    #[error("not a regular file")]
+    NotRegular,
     /// The label is a hash where a signature was asked for.
     #[error("a hash label, no signature")]
     OnlyHash,
@@ -206,18 +223,19 @@ pub enum Unverified {
     Content,
 }
 
-/// Checks a file's signature against a ring. The file is hashed only when the label is worth it.
+/// Checks a file by its label against a ring, where that is a signature. The file is hashed only when the label is worth
+/// it.
 ///
 /// # Errors
 /// [`FileError`] when no answer could be found.
 pub fn verify_signature(
     file: &OpenFile,
+    label: &[u8],
     ring: &Keyring,
     over: Over,
     stop: &AtomicBool,
 ) -> Result<Result<KeyId, Unverified>, FileError> {
-    let label = file.label()?.unwrap_or_default();
-    let signed = match ima::parse_signature(&label) {
+    let signed = match ima::parse_signature(label) {
         Ok(signed) => signed,
         Err(ParseError::Empty) => return Ok(Err(Unverified::NoLabel)),
         Err(ParseError::NotASignature(LabelType::Digest | LabelType::DigestNg)) => {
@@ -251,24 +269,27 @@ pub fn verify_signature(
         .map_err(Unverified::Signature))
 }
 
-/// Checks a file's content against its hash label.
+/// Checks a file's content by its label, where that is a hash.
 ///
 /// # Errors
 /// [`FileError`] when no answer could be found.
-pub fn verify_hash(file: &OpenFile, stop: &AtomicBool) -> Result<Result<HashAlgo, Unverified>, FileError> {
-    let label = file.label()?.unwrap_or_default();
-    match ima::label_type(&label) {
+pub fn verify_hash(
+    file: &OpenFile,
+    label: &[u8],
+    stop: &AtomicBool,
+) -> Result<Result<HashAlgo, Unverified>, FileError> {
+    match ima::label_type(label) {
         None => return Ok(Err(Unverified::NoLabel)),
         Some(LabelType::Digest | LabelType::DigestNg) => {}
         Some(kind) if kind.is_signature() => return Ok(Err(Unverified::OnlySignature)),
         Some(kind) => return Ok(Err(Unverified::Malformed(ParseError::NotASignature(kind)))),
     }
-    let algo = ima::collection_algo(Some(&label), HashAlgo::Sha256);
+    let algo = ima::collection_algo(Some(label), HashAlgo::Sha256);
     if !algo.is_in_kernels() {
         return Ok(Err(Unverified::Algorithm));
     }
     let (digest, _) = file.collect(algo, stop)?;
-    Ok(if ima::digest_matches(&label, &digest) { Ok(algo) } else { Err(Unverified::Content) })
+    Ok(if ima::digest_matches(label, &digest) { Ok(algo) } else { Err(Unverified::Content) })
 }
 
 /// What a label holds, for people and for JSON.

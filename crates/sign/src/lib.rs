@@ -4,7 +4,7 @@
 //! It writes what `evmctl ima_sign` and `evmctl ima_hash` write and reads what they read
 //! (ima-evm-utils 1.4). It works on trees at rest and on paths it is given: it does not know mounts,
 //! policies or keyrings of running systems. It never follows a symbolic link below a path it is
-//! given, leaves other filesystems alone unless asked, and changes nothing but `security.ima`.
+//! given, leaves other filesystems alone unless asked, and changes nothing but labels and the manifest it is told to write.
 
 pub mod certify;
 pub mod cli;

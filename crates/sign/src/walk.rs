@@ -19,7 +19,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::file::{FileError, OpenFile};
+use crate::file::{Attribute, FileError, OpenFile};
 
 /// Why a file was passed over, which is not a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +62,8 @@ pub struct Selection {
     pub executables_only: bool,
     /// Also what is mounted below the given paths.
     pub cross_filesystems: bool,
+    /// Where the labels of files are.
+    pub attribute: Attribute,
 }
 
 /// One thing the walk came upon.
@@ -80,12 +82,18 @@ pub enum Found {
 pub struct Target {
     path: PathBuf,
     beneath: Option<(Arc<OwnedFd>, PathBuf)>,
+    attribute: Attribute,
 }
 
 impl Target {
     /// The path to show.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file at `path`, below the open directory `root`, which is shown as `shown`.
+    pub fn below(root: &Arc<OwnedFd>, path: PathBuf, shown: PathBuf) -> Self {
+        Self { path: shown, beneath: Some((Arc::clone(root), path)), attribute: Attribute::default() }
     }
 
     /// Opens the file for reading; `Ok(None)` when it is no longer a regular file.
@@ -105,7 +113,7 @@ impl Target {
             ),
             None => rustix::fs::openat(CWD, &self.path, flags, Mode::empty()),
         };
-        OpenFile::new(File::from(fd.map_err(FileError::Open)?))
+        OpenFile::new(File::from(fd.map_err(FileError::Open)?), self.attribute)
     }
 }
 
@@ -130,7 +138,7 @@ pub fn walk(path: &Path, selection: Selection, each: &mut dyn FnMut(Found) -> bo
         Err(error) => return each(Found::Failed(path.to_owned(), error)),
     };
     if !metadata.is_dir() {
-        return each(classify(path.to_owned(), metadata.file_type(), None));
+        return each(classify(path.to_owned(), metadata.file_type(), None, selection.attribute));
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
@@ -161,7 +169,7 @@ fn walk_tree(
             Ok(entry) => {
                 let beneath = entry.path().strip_prefix(path).ok().map(|r| (Arc::clone(root), r.to_owned()));
                 let file_type = entry.file_type();
-                classify(entry.into_path(), file_type, beneath)
+                classify(entry.into_path(), file_type, beneath, selection.attribute)
             }
             Err(error) => {
                 let at = error.path().unwrap_or(path).to_owned();
@@ -176,9 +184,14 @@ fn walk_tree(
     true
 }
 
-fn classify(path: PathBuf, file_type: std::fs::FileType, beneath: Option<(Arc<OwnedFd>, PathBuf)>) -> Found {
+fn classify(
+    path: PathBuf,
+    file_type: std::fs::FileType,
+    beneath: Option<(Arc<OwnedFd>, PathBuf)>,
+    attribute: Attribute,
+) -> Found {
     if file_type.is_file() {
-        Found::File(Target { path, beneath })
+        Found::File(Target { path, beneath, attribute })
     } else if file_type.is_symlink() {
         Found::Skipped(path, Skip::Symlink)
     } else {

@@ -11,7 +11,7 @@ use crate::{
     Ending,
     output::{self, Results},
     sign,
-    tree::{self, Outcome},
+    tree::{self, Names, Outcome},
 };
 
 pub(crate) fn run(args: &HashArgs) -> anyhow::Result<Ending> {
@@ -25,6 +25,7 @@ pub(crate) fn run(args: &HashArgs) -> anyhow::Result<Ending> {
     let mut failed = false;
     let interrupted = tree::for_each_file(
         &args.paths,
+        Names::First,
         &stop,
         &progress,
         |file| file.collect(args.hash_algo, &stop),

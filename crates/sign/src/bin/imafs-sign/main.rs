@@ -6,6 +6,7 @@
 mod hash;
 mod keygen;
 mod keys;
+mod manifest;
 mod output;
 mod show;
 mod sign;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(&args),
         Verb::Hash(args) => hash::run(&args),
         Verb::Show(args) => show::run(&args),
+        Verb::Manifest(args) => manifest::run(&args),
     };
     match outcome {
         Ok(Ending::Done) => ExitCode::SUCCESS,

@@ -158,9 +158,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
         if let Some(FileError::WriteLabel(errno)) = cause.downcast_ref() {
             return match *errno {
                 Errno::PERM => Some("writing security.ima needs root (CAP_SYS_ADMIN), and no immutable flag"),
-                Errno::OPNOTSUPP => {
-                    Some("the filesystem stores no security attributes; copy the tree to one that does")
-                }
+                Errno::OPNOTSUPP => Some(
+                    "the filesystem stores no such attributes: try --labels user, or 'imafs-sign manifest'",
+                ),
                 Errno::ROFS => Some("the filesystem is mounted read-only"),
                 _ => None,
             };

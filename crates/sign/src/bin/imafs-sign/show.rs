@@ -14,7 +14,7 @@ use crate::{
     Ending,
     keys::read_ring,
     output::{self, Results},
-    tree::{self, Outcome},
+    tree::{self, Names, Outcome},
 };
 
 pub(crate) fn run(args: &ShowArgs) -> anyhow::Result<Ending> {
@@ -25,6 +25,7 @@ pub(crate) fn run(args: &ShowArgs) -> anyhow::Result<Ending> {
     let (mut failed, mut missing) = (false, false);
     let interrupted = tree::for_each_file(
         &args.paths,
+        Names::First,
         &stop,
         &progress,
         |file| Ok(file.label()?.filter(|label| !label.is_empty()).map(|label| labels::describe(&label))),
@@ -69,7 +70,7 @@ fn kind(label_type: LabelType) -> &'static str {
     }
 }
 
-fn words(description: &Description, ring: &Keyring) -> String {
+pub(crate) fn words(description: &Description, ring: &Keyring) -> String {
     match description {
         Description::Digest { algo, bytes } => {
             let algo = algo.map_or("unknown algorithm", |algo| algo.name());
@@ -84,7 +85,7 @@ fn words(description: &Description, ring: &Keyring) -> String {
     }
 }
 
-fn object(path: &Path, description: Option<&Description>, ring: &Keyring) -> Value {
+pub(crate) fn object(path: &Path, description: Option<&Description>, ring: &Keyring) -> Value {
     let (status, details) = match description {
         None => ("none", json!({})),
         Some(Description::Digest { algo, bytes }) => {

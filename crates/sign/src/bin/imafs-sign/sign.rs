@@ -13,7 +13,7 @@ use crate::{
     keys::read_signer,
     output::{self, Results},
     tally::{Skips, files},
-    tree::{self, Outcome},
+    tree::{self, Names, Outcome},
 };
 
 pub(crate) fn run(args: &SignArgs) -> anyhow::Result<Ending> {
@@ -56,6 +56,7 @@ pub(crate) fn label_all(
     };
     let interrupted = tree::for_each_file(
         paths,
+        Names::First,
         &stop,
         &progress,
         |file| labels::label_file(file, labelling, options, &stop),

@@ -22,6 +22,15 @@ pub(crate) enum Outcome<R> {
     Failed(anyhow::Error),
 }
 
+/// Which names of a file with several are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// The first that is found.
+    First,
+    /// All.
+    Every,
+}
+
 /// Set by ctrl-C or SIGTERM; a second signal ends the program at once.
 pub(crate) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -39,14 +48,19 @@ pub(crate) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
 /// Returns whether it was interrupted; what was not begun by then is not reported.
 pub(crate) fn for_each_file<R: Send>(
     args: &PathArgs,
+    names: Names,
     stop: &AtomicBool,
     progress: &ProgressBar,
     work: impl Fn(&OpenFile) -> Result<R, FileError> + Sync,
     mut take: impl FnMut(&Path, Outcome<R>) -> anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
     let paths = all_paths(args)?;
-    let selection = Selection { executables_only: args.exec_only, cross_filesystems: args.cross_filesystems };
-    let links = HardLinks::default();
+    let selection = Selection {
+        executables_only: args.exec_only,
+        cross_filesystems: args.cross_filesystems,
+        attribute: args.labels.attribute(),
+    };
+    let links = (names == Names::First).then(HardLinks::default);
     let mut failed = None;
     workers::run(
         args.jobs.unwrap_or_else(workers::default_jobs),
@@ -62,7 +76,7 @@ pub(crate) fn for_each_file<R: Send>(
             }
         },
         |found| {
-            let outcome = examine(found, selection, &links, stop, &work);
+            let outcome = examine(found, selection, links.as_ref(), stop, &work);
             progress.inc(1);
             outcome
         },
@@ -84,7 +98,7 @@ pub(crate) fn for_each_file<R: Send>(
 fn examine<R>(
     found: Found,
     selection: Selection,
-    links: &HardLinks,
+    links: Option<&HardLinks>,
     stop: &AtomicBool,
     work: &impl Fn(&OpenFile) -> Result<R, FileError>,
 ) -> (PathBuf, Outcome<R>) {
@@ -103,7 +117,7 @@ fn examine<R>(
         if selection.executables_only && !file.is_executable()? {
             return Ok(Outcome::Skipped(Skip::NotExecutable));
         }
-        if links.seen(&file) {
+        if links.is_some_and(|links| links.seen(&file)) {
             return Ok(Outcome::Skipped(Skip::HardLink));
         }
         work(&file).map(Outcome::Done)
@@ -112,7 +126,7 @@ fn examine<R>(
     (target.path().to_owned(), outcome)
 }
 
-fn is_interruption(error: &anyhow::Error) -> bool {
+pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(FileError::Interrupted))
 }
 

@@ -6,6 +6,7 @@ use ::sign::{
     cli::{OutputArgs, VerifyArgs},
     labels::{self, Over, Unverified},
 };
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::{
@@ -13,34 +14,30 @@ use crate::{
     keys::read_ring,
     output::{self, Results},
     tally::{Skips, files},
-    tree::{self, Outcome},
+    tree::{self, Names, Outcome},
 };
 
 /// What a file verified by: `key d2d8a49d` or `sha256`.
-type Proof = String;
+pub(crate) type Proof = String;
 
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<Ending> {
     let ring = read_ring(&args.cert)?;
     let over = if args.verity { Over::Verity } else { Over::Content };
     let stop = tree::stop_on_signals()?;
     let progress = output::progress("verifying");
-    let mut report = Report {
-        results: Results::new(&progress),
-        output: args.output,
-        verified: 0,
-        unverified: 0,
-        failed: 0,
-        skips: Skips::default(),
-    };
+    let mut report = Report::new(args.output, &progress);
     let interrupted = tree::for_each_file(
         &args.paths,
+        Names::First,
         &stop,
         &progress,
         |file| {
+            let label = file.label()?.unwrap_or_default();
             Ok(if args.hash {
-                labels::verify_hash(file, &stop)?.map(|algo| algo.name().to_owned())
+                labels::verify_hash(file, &label, &stop)?.map(|algo| algo.name().to_owned())
             } else {
-                labels::verify_signature(file, &ring, over, &stop)?.map(|keyid| format!("key {keyid}"))
+                let verified = labels::verify_signature(file, &label, &ring, over, &stop)?;
+                verified.map(|keyid| format!("key {keyid}"))
             })
         },
         |path, outcome| report.take(path, outcome),
@@ -48,7 +45,8 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<Ending> {
     report.finish(interrupted)
 }
 
-struct Report {
+/// What is found out file by file.
+pub(crate) struct Report {
     results: Results,
     output: OutputArgs,
     verified: u64,
@@ -58,7 +56,16 @@ struct Report {
 }
 
 impl Report {
-    fn take(&mut self, path: &Path, outcome: Outcome<Result<Proof, Unverified>>) -> anyhow::Result<()> {
+    pub(crate) fn new(output: OutputArgs, progress: &ProgressBar) -> Self {
+        let (results, skips) = (Results::new(progress), Skips::default());
+        Self { results, output, verified: 0, unverified: 0, failed: 0, skips }
+    }
+
+    pub(crate) fn take(
+        &mut self,
+        path: &Path,
+        outcome: Outcome<Result<Proof, Unverified>>,
+    ) -> anyhow::Result<()> {
         let (status, reason, always) = match outcome {
             Outcome::Done(Ok(proof)) => {
                 self.verified += 1;
@@ -89,7 +96,7 @@ impl Report {
     }
 
     /// A file that does not verify settles the question, whatever else could not be found out.
-    fn finish(mut self, interrupted: bool) -> anyhow::Result<Ending> {
+    pub(crate) fn finish(mut self, interrupted: bool) -> anyhow::Result<Ending> {
         if self.output.json {
             self.results.json(&json!({ "summary": {
                 "verified": self.verified,
