@@ -48,11 +48,13 @@ swtpm
 '
 # Container engines, with the runtime they all come down to.
 engine_packages='
+buildah
 containerd
 docker.io
 fuse-overlayfs
 podman
 runc
+skopeo
 uidmap
 '
 case "${1:-}" in

@@ -27,6 +27,7 @@ pub mod python;
 pub mod records;
 pub mod scratch;
 pub mod stand;
+pub mod store;
 pub mod swtpm;
 
 pub use door::{Door, Refusal};

@@ -34,6 +34,7 @@ pub struct MountBuilder {
     descriptors: Option<usize>,
     limit: Option<Duration>,
     run_dir: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
 }
 
 impl MountBuilder {
@@ -55,6 +56,7 @@ impl MountBuilder {
             descriptors: None,
             limit: None,
             run_dir: None,
+            state_dir: None,
         })
     }
 
@@ -108,6 +110,12 @@ impl MountBuilder {
         self
     }
 
+    /// Lets it remember what other mounts of this host have seen, which is kept in this directory.
+    pub fn state_dir_at(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(dir.into());
+        self
+    }
+
     /// Where the mount will be; scripts with a `#!` line must know before.
     pub fn target(&self) -> PathBuf {
         self.dir.join("target")
@@ -137,7 +145,8 @@ impl MountBuilder {
                 limited
             }
         };
-        mount.env("IMAFS_RUN_DIR", self.run_dir()).arg("mount");
+        let state_dir = self.state_dir.clone().unwrap_or_else(|| self.dir.join("state"));
+        mount.env("IMAFS_RUN_DIR", self.run_dir()).env("IMAFS_STATE_DIR", state_dir).arg("mount");
         mount.args(["--audit-format", "json", "--audit"]).arg(joined("file:", self.records().path()));
         if !self.args.iter().any(|a| a == "--ns-id") {
             mount.args(["--ns-id", &format!("proof-{}-{}", std::process::id(), self.number)]);
