@@ -3,7 +3,7 @@
 //! A line has the shape of a binary list's entry under a template of our own, `ima-ns`: the mount's id, the line's
 //! number within that mount, and the entry itself as the mount's list has it. No kernel writes it.
 
-use crate::list::{ListError, ListFault};
+use crate::list::{Cursor, ListError, ListFault};
 use crate::{Digest, Entry, HashAlgo, Hasher, PcrIndex, UnavailableAlgo, parse_binary};
 
 /// The name under which lines stand in the list.
@@ -102,16 +102,13 @@ fn push(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Reads a host list. A line whose digest is not that of its data ends it, as does one that is cut off.
 #[must_use]
 pub const fn parse_host(list: &[u8]) -> HostList<'_> {
-    HostList { list, rest: list, index: 0, failed: false }
+    HostList { cursor: Cursor::new(list) }
 }
 
 /// Iterator over the lines of a host list.
 #[derive(Debug, Clone)]
 pub struct HostList<'a> {
-    list: &'a [u8],
-    rest: &'a [u8],
-    index: usize,
-    failed: bool,
+    cursor: Cursor<'a>,
 }
 
 impl HostList<'_> {
@@ -120,7 +117,7 @@ impl HostList<'_> {
     /// After [`ListFault::Truncated`] reading may be begun anew from here when more of the list has come in.
     #[must_use]
     pub const fn offset(&self) -> usize {
-        self.list.len() - self.rest.len()
+        self.cursor.offset()
     }
 }
 
@@ -128,20 +125,7 @@ impl Iterator for HostList<'_> {
     type Item = Result<ParsedHostLine, ListError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || self.rest.is_empty() {
-            return None;
-        }
-        match line(self.rest) {
-            Ok((parsed, rest)) => {
-                self.rest = rest;
-                self.index += 1;
-                Some(Ok(parsed))
-            }
-            Err(reason) => {
-                self.failed = true;
-                Some(Err(ListError { index: self.index, offset: self.offset(), reason }))
-            }
-        }
+        self.cursor.step(line)
     }
 }
 

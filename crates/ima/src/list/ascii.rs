@@ -10,7 +10,7 @@
 
 use crate::{
     Digest, Entry, HashAlgo, PcrIndex, Template,
-    list::{ListError, ListFault, ParsedEntry},
+    list::{Cursor, ListError, ListFault, ParsedEntry},
 };
 
 /// How far beyond its first newline an entry is searched for its end: `PATH_MAX`, which bounds a name.
@@ -20,17 +20,14 @@ const MAX_NEWLINES: usize = 256;
 
 /// Reads `list`, whose template digests are of `algo` (the unsuffixed list: SHA-1).
 pub const fn parse_ascii(list: &[u8], algo: HashAlgo) -> AsciiList<'_> {
-    AsciiList { list, rest: list, algo, index: 0, failed: false }
+    AsciiList { cursor: Cursor::new(list), algo }
 }
 
 /// Iterator over the entries of an ASCII list.
 #[derive(Debug, Clone)]
 pub struct AsciiList<'a> {
-    list: &'a [u8],
-    rest: &'a [u8],
+    cursor: Cursor<'a>,
     algo: HashAlgo,
-    index: usize,
-    failed: bool,
 }
 
 impl AsciiList<'_> {
@@ -38,34 +35,7 @@ impl AsciiList<'_> {
     ///
     /// After [`ListFault::Truncated`] reading may be begun anew from here when more of the list has come in.
     pub const fn offset(&self) -> usize {
-        self.list.len() - self.rest.len()
-    }
-
-    fn entry(&self) -> Result<(ParsedEntry, usize), ListFault> {
-        let head = Head::parse(self.rest, self.algo)?;
-        let newlines = || newlines(self.rest).take(MAX_NEWLINES);
-        let mut fault = ListFault::Truncated;
-        let mut fallback = None;
-        for end in newlines() {
-            let line = self.rest.get(..end).unwrap_or_default();
-            let after = self.rest.get(end + 1..).unwrap_or_default();
-            match head.complete(line) {
-                Ok(parsed) if !parsed.recorded.is_zero() && parsed.is_consistent() => {
-                    return Ok((parsed, end + 1));
-                }
-                Ok(parsed) => {
-                    if fallback.is_none() && (after.is_empty() || Head::parse(after, self.algo).is_ok()) {
-                        fallback = Some((parsed, end + 1));
-                    }
-                }
-                Err(reason) => fault = reason,
-            }
-            // A violation has no digest to wait for.
-            if head.recorded.is_zero() && fallback.is_some() {
-                break;
-            }
-        }
-        fallback.ok_or(fault)
+        self.cursor.offset()
     }
 }
 
@@ -73,24 +43,40 @@ impl Iterator for AsciiList<'_> {
     type Item = Result<ParsedEntry, ListError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || self.rest.is_empty() {
-            return None;
-        }
-        match self.entry() {
-            Ok((parsed, length)) => {
-                self.rest = self.rest.get(length..).unwrap_or_default();
-                self.index += 1;
-                Some(Ok(parsed))
-            }
-            Err(reason) => {
-                self.failed = true;
-                Some(Err(ListError { index: self.index, offset: self.offset(), reason }))
-            }
-        }
+        let algo = self.algo;
+        self.cursor.step(|text| entry(text, algo))
     }
 }
 
 impl std::iter::FusedIterator for AsciiList<'_> {}
+
+/// The first entry of a list, and what follows it.
+fn entry(text: &[u8], algo: HashAlgo) -> Result<(ParsedEntry, &[u8]), ListFault> {
+    let head = Head::parse(text, algo)?;
+    let newlines = || newlines(text).take(MAX_NEWLINES);
+    let mut fault = ListFault::Truncated;
+    let mut fallback = None;
+    for end in newlines() {
+        let line = text.get(..end).unwrap_or_default();
+        let after = text.get(end + 1..).unwrap_or_default();
+        match head.complete(line) {
+            Ok(parsed) if !parsed.recorded.is_zero() && parsed.is_consistent() => {
+                return Ok((parsed, after));
+            }
+            Ok(parsed) => {
+                if fallback.is_none() && (after.is_empty() || Head::parse(after, algo).is_ok()) {
+                    fallback = Some((parsed, after));
+                }
+            }
+            Err(reason) => fault = reason,
+        }
+        // A violation has no digest to wait for.
+        if head.recorded.is_zero() && fallback.is_some() {
+            break;
+        }
+    }
+    fallback.ok_or(fault)
+}
 
 /// The positions of newlines at which an entry may end.
 fn newlines(text: &[u8]) -> impl Iterator<Item = usize> + '_ {

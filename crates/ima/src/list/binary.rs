@@ -5,7 +5,7 @@
 
 use crate::{
     Digest, Entry, HashAlgo, PcrIndex, Template,
-    list::{ListError, ListFault, ParsedEntry},
+    list::{Cursor, ListError, ListFault, ParsedEntry},
 };
 
 /// `MAX_TEMPLATE_NAME_LEN`: the longest name or format, in bytes.
@@ -15,17 +15,14 @@ const MAX_LEGACY_NAME: usize = 255;
 
 /// Reads `list`, whose template digests are of `algo` (the unsuffixed list: SHA-1).
 pub const fn parse_binary(list: &[u8], algo: HashAlgo) -> BinaryList<'_> {
-    BinaryList { list, rest: list, algo, index: 0, failed: false }
+    BinaryList { cursor: Cursor::new(list), algo }
 }
 
 /// Iterator over the entries of a binary list.
 #[derive(Debug, Clone)]
 pub struct BinaryList<'a> {
-    list: &'a [u8],
-    rest: &'a [u8],
+    cursor: Cursor<'a>,
     algo: HashAlgo,
-    index: usize,
-    failed: bool,
 }
 
 impl BinaryList<'_> {
@@ -33,7 +30,7 @@ impl BinaryList<'_> {
     ///
     /// After [`ListFault::Truncated`] reading may be begun anew from here when more of the list has come in.
     pub const fn offset(&self) -> usize {
-        self.list.len() - self.rest.len()
+        self.cursor.offset()
     }
 }
 
@@ -41,22 +38,11 @@ impl Iterator for BinaryList<'_> {
     type Item = Result<ParsedEntry, ListError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || self.rest.is_empty() {
-            return None;
-        }
-        let mut reader = Reader { rest: self.rest };
-        let result = reader.entry(self.algo).map_err(|reason| ListError {
-            index: self.index,
-            offset: self.offset(),
-            reason,
-        });
-        if result.is_ok() {
-            self.rest = reader.rest;
-            self.index += 1;
-        } else {
-            self.failed = true;
-        }
-        Some(result)
+        let algo = self.algo;
+        self.cursor.step(|bytes| {
+            let mut reader = Reader { rest: bytes };
+            Ok((reader.entry(algo)?, reader.rest))
+        })
     }
 }
 

@@ -6,9 +6,11 @@
 
 mod ascii;
 mod binary;
+mod cursor;
 
 pub use ascii::{AsciiList, parse_ascii};
 pub use binary::{BinaryList, parse_binary};
+pub(crate) use cursor::Cursor;
 
 use crate::{Digest, Entry};
 
