@@ -1,27 +1,16 @@
 //! A journal in its directory: who may be there, what becomes of the old one, real files and a real disk.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test's helpers fail by panicking, as its test functions may"
-)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Bank, entries, entry, identity, in_step, list_on};
+use crate::ALGOS;
+use crate::common::{Bank, entries, entry, identity, in_step, list_on};
 use ima::{HashAlgo, PcrIndex};
 use measure::journal::{InspectError, OpenError, Outcome, Record, inspect};
 use measure::{Journal, List};
 use tempfile::TempDir;
-
-const ALGOS: [HashAlgo; 2] = [HashAlgo::Sha1, HashAlgo::Sha256];
 
 fn open(directory: &Path, bank: &Bank) -> Result<Journal, OpenError> {
     Journal::open(directory, &identity(bank), bank)

@@ -1,25 +1,14 @@
 //! A list with a journal: restarts, torn ends, damage, full disks, and what memory keeps.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test's helpers fail by panicking, as its test functions may"
-)]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use common::{Bank, FILE, Memory, entries, entry, fresh, in_step, list_on};
+use crate::ALGOS;
+use crate::common::{self, Bank, FILE, Memory, entries, entry, fresh, in_step, list_on};
 use ima::{Entry, HashAlgo, PcrIndex};
 use measure::journal::{JournalFault, Medium, ScanError};
 use measure::proof::ProofError;
 use measure::{Added, Form, Journal, List, ListOptions, MeasureError, PcrBank};
-
-const ALGOS: [HashAlgo; 2] = [HashAlgo::Sha1, HashAlgo::Sha256];
 
 fn resume(bytes: &[u8], mark: Option<&[u8]>) -> Result<(Memory, Journal), ScanError> {
     let memory = Memory::of(bytes);
