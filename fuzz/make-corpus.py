@@ -77,17 +77,34 @@ def lists():
     put("list_ascii", "public-log", pathlib.Path("crates/ima/tests/data/public-log.ascii").read_bytes())
 
 
+def host_lists():
+    """Those entries as lines of a host list (docs/host-list.md): of one mount, then of three in turn."""
+    for binary in sorted((CORPUS / "list_binary").iterdir()):
+        for mounts in (1, 3):
+            put("host", f"{binary.name}-{mounts}", b"".join(host_lines(binary.read_bytes(), mounts)))
+
+
+def host_lines(entries, mounts):
+    for number, entry in enumerate(records(entries)):
+        data = b"".join(struct.pack("<I", len(field)) + field for field in (
+            f"web-{number % mounts}".encode() + b"\0", struct.pack("<Q", number // mounts), entry))
+        yield struct.pack("<I", 10) + hashlib.sha1(data).digest() + b"\6\0\0\0ima-ns" + struct.pack("<I", len(data)) + data
+
+
 def first_records(data, count):
+    return b"".join(record for _, record in zip(range(count), records(data)))
+
+
+def records(data):
     at = 0
-    for _ in range(count):
-        if at >= len(data):
-            break
+    while at < len(data):
+        start = at
         name_length, = struct.unpack_from("<I", data, at + 24)
         name = data[at + 28:at + 28 + name_length]
         at += 28 + name_length + (20 if name == b"ima" else 0)
         length, = struct.unpack_from("<I", data, at)
         at += 4 + length
-    return data[:at]
+        yield data[start:at]
 
 
 def manifests():
@@ -139,4 +156,5 @@ if __name__ == "__main__":
     templates()
     lists()
     manifests()
+    host_lists()
     certificates()

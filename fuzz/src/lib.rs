@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod certificate;
+mod host;
 mod label;
 mod list;
 mod manifest;
@@ -17,6 +18,7 @@ mod template;
 
 pub use self::manifest::manifest;
 pub use certificate::certificate;
+pub use host::host;
 pub use label::label;
 pub use list::{list_ascii, list_binary};
 pub use policy::policy;
@@ -32,6 +34,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("template", template),
     ("list_ascii", list_ascii),
     ("list_binary", list_binary),
+    ("host", host),
     ("certificate", certificate),
     ("manifest", manifest),
 ];
