@@ -9,6 +9,7 @@ mod generate;
 mod journal;
 mod mode;
 mod mount;
+mod mount_program;
 mod option_list;
 mod output;
 mod policy;
@@ -54,9 +55,14 @@ enum Verb {
 
 /// Runs the program with these arguments, the first of which is its own name.
 ///
-/// Called as `mount.fuse.imafs` or `mount.imafs` it speaks mount(8)'s helper language.
+/// Called as `mount.fuse.imafs` or `mount.imafs` it speaks mount(8)'s helper language, and called as
+/// `imafs-mount-program` that of containers-storage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = option_list::from_mount_helper(arguments.into_iter().collect());
+    let arguments = match mount_program::rewritten(arguments) {
+        Ok(arguments) => arguments,
+        Err(failure) => return failure.report(),
+    };
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

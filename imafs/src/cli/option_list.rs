@@ -53,6 +53,7 @@ impl OptionList {
                 ("", _) => {}
                 ("ro", None) => arguments.push("--read-only".to_owned()),
                 ("profile", Some(path)) => profile = Some(path.into()),
+                ("nodev" | "nosuid" | "noexec", None) => arguments.push(format!("--mount-flag={name}")),
                 (name, None) if WITHOUT_EFFECT.contains(&name) || name.starts_with("x-") => {}
                 ("fsname" | "subtype", Some(_)) => {}
                 (name, None) => arguments.push(format!("--{}", name.replace('_', "-"))),
@@ -72,7 +73,8 @@ impl OptionList {
     }
 }
 
-fn split(list: &str) -> Vec<String> {
+/// The items of a list, `\\,` read as a comma.
+pub(super) fn split(list: &str) -> Vec<String> {
     let mut items = Vec::new();
     let mut item = String::new();
     let mut letters = list.chars().peekable();
@@ -112,7 +114,7 @@ pub fn from_mount_helper(arguments: Vec<OsString>) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AppraiseMode, CacheMode};
+    use crate::config::{AppraiseMode, CacheMode, MountFlag};
 
     fn parse(list: &str) -> Result<OptionList, Failure> {
         OptionList::parse(&[list.to_owned()])
@@ -127,6 +129,8 @@ mod tests {
         assert_eq!(list.options.appraise, Some(AppraiseMode::Log));
         assert_eq!(list.options.cache, Some(CacheMode::Shared));
         assert_eq!(list.options.read_only, Some(true));
+        let flags = parse("nodev,nosuid,mount_flag=noexec").unwrap().options.mount_flag;
+        assert_eq!(flags, [MountFlag::Nodev, MountFlag::Nosuid, MountFlag::Noexec]);
         assert_eq!(list.profile, Some("/p".into()));
     }
 
@@ -146,9 +150,12 @@ mod tests {
 
     #[test]
     fn what_imafs_does_not_do_is_refused_by_name() {
-        for (list, word) in
-            [("polcy=exec", "polcy"), ("nosuid", "nosuid"), ("appraise=maybe", "maybe"), ("pcr", "pcr")]
-        {
+        for (list, word) in [
+            ("polcy=exec", "polcy"),
+            ("nosymfollow", "nosymfollow"),
+            ("appraise=maybe", "maybe"),
+            ("pcr", "pcr"),
+        ] {
             let text = parse(list).unwrap_err().to_string();
             assert!(text.contains(word), "{text}");
         }

@@ -57,7 +57,7 @@ fn check(file: &std::path::Path) -> Outcome {
     // Standard output may be open or not when the profile is used: that is the command line's matter.
     let config =
         MountConfig::resolve(options, true).map_err(|error| Failure::from(error).with_code(super::NO))?;
-    crate::daemon::check_policy(&config.policy, config.max_rules)
+    crate::daemon::check_policy(&config.policy, config.measure.as_ref(), config.max_rules)
         .map_err(|failure| failure.with_code(super::NO))?;
     // What is not on this host may be on the one that mounts; what is here has to be good.
     let (here, elsewhere): (Vec<_>, Vec<_>) = config.keys.into_iter().partition(|key| key.exists());

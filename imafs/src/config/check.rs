@@ -79,7 +79,7 @@ pub(super) fn source(options: &Options, problems: &mut Problems) -> Option<Sourc
             );
             None
         }
-        (None, false) => layers(&options.lower, upper, problems),
+        (None, false) => layers(&options.lower, upper),
         (None, true) => {
             problems.add("source", "no source is named", "say what to mount: imafs mount SOURCE TARGET");
             None
@@ -87,15 +87,11 @@ pub(super) fn source(options: &Options, problems: &mut Problems) -> Option<Sourc
     }
 }
 
-fn layers(lower: &[PathBuf], upper: Option<(PathBuf, PathBuf)>, problems: &mut Problems) -> Option<Source> {
+fn layers(lower: &[PathBuf], upper: Option<(PathBuf, PathBuf)>) -> Option<Source> {
     match (lower, upper) {
         ([only], None) => Some(Source::Directory(only.clone())),
         (lower, Some((upper, work))) => Some(Source::Overlay { lower: lower.to_vec(), upper, work }),
-        (_, None) => {
-            let advice = "add --upper DIR and --work DIR, and --read-only to refuse changes";
-            problems.add("lower", "several layers need a writable one above them", advice);
-            None
-        }
+        (layers, None) => Some(Source::Stack(layers.to_vec())),
     }
 }
 

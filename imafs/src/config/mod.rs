@@ -19,8 +19,8 @@ mod values;
 
 pub use check::{InvalidConfig, Problem};
 pub use modes::{
-    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, PassthroughMode, PolicyLoads,
-    PolicyOwner, TpmFail, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, MountFlag, PassthroughMode,
+    PolicyLoads, PolicyOwner, TpmFail, VerityMode, ViolationMode,
 };
 pub use mount_config::{LabelChoice, MountConfig, Source};
 pub use options::Options;

@@ -160,3 +160,15 @@ pub enum AuditFormat {
     /// The kernel's `type=1800 ...` line.
     Kernel,
 }
+
+/// What the kernel is to leave out of the mount, whatever the source has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MountFlag {
+    /// Device nodes are only names.
+    Nodev,
+    /// Set-id bits and file capabilities have no effect.
+    Nosuid,
+    /// Nothing is executed.
+    Noexec,
+}

@@ -8,8 +8,8 @@ use ima::{HashAlgo, PcrIndex, Template};
 
 use super::check::{InvalidConfig, Problems, settings, source};
 use super::modes::{
-    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, PassthroughMode, PolicyLoads,
-    PolicyOwner, TpmFail, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, MountFlag, PassthroughMode,
+    PolicyLoads, PolicyOwner, TpmFail, VerityMode, ViolationMode,
 };
 use super::options::Options;
 use super::policy_choice::PolicyChoice;
@@ -37,17 +37,16 @@ pub enum Source {
         /// The overlay's work directory, on the filesystem of `upper`.
         work: PathBuf,
     },
+    /// Layers that nobody can write, topmost first; at least two.
+    Stack(Vec<PathBuf>),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(path) => path.display().fmt(f),
-            Self::Overlay { lower, upper, work: _ } => {
-                let all: Vec<_> =
-                    std::iter::once(upper).chain(lower).map(|path| path.display().to_string()).collect();
-                write!(f, "overlay:{}", all.join(":"))
-            }
+            Self::Overlay { lower, upper, work: _ } => joined(f, std::iter::once(upper).chain(lower)),
+            Self::Stack(layers) => joined(f, layers.iter()),
         }
     }
 }
@@ -70,6 +69,11 @@ pub enum LabelChoice {
     },
 }
 
+fn joined<'a>(f: &mut fmt::Formatter<'_>, layers: impl Iterator<Item = &'a PathBuf>) -> fmt::Result {
+    let all: Vec<_> = layers.map(|path| path.display().to_string()).collect();
+    write!(f, "overlay:{}", all.join(":"))
+}
+
 /// Everything one mount was asked to be: defaults filled in, paths absolute, no two options at odds.
 #[derive(Debug, Clone)]
 pub struct MountConfig {
@@ -79,6 +83,8 @@ pub struct MountConfig {
     pub target: PathBuf,
     /// The policy that binds.
     pub policy: PolicyChoice,
+    /// Rules that are measured by besides.
+    pub measure: Option<PolicyChoice>,
     /// The most rules a policy may have; none: any number.
     pub max_rules: Option<u32>,
     /// Certificates and directories of them.
@@ -141,6 +147,8 @@ pub struct MountConfig {
     pub path_prefix: PathBuf,
     /// Refuse every change.
     pub read_only: bool,
+    /// What the kernel leaves out.
+    pub mount_flags: Vec<MountFlag>,
     /// The log of a mount in the background, where one was named.
     pub log: Option<PathBuf>,
 }
@@ -160,22 +168,25 @@ impl MountConfig {
             problems.add("target", "no target is named", "say where to mount: imafs mount SOURCE TARGET");
             PathBuf::new()
         });
-        let policy = match options.policy.as_deref().map(PolicyChoice::from_option) {
-            None => PolicyChoice::Default,
-            Some(Ok(choice)) => choice,
-            Some(Err(message)) => {
-                problems.add("policy", message, "write a path with a slash for a file: ./NAME");
-                PolicyChoice::Default
+        let mut chosen = |key, named: Option<&str>| match named.map(PolicyChoice::from_option)? {
+            Ok(choice) => Some(choice),
+            Err(message) => {
+                problems.add(key, message, "write a path with a slash for a file: ./NAME");
+                None
             }
         };
+        let policies = Policies {
+            policy: chosen("policy", options.policy.as_deref()).unwrap_or(PolicyChoice::Default),
+            measure: chosen("measure", options.measure.as_deref()),
+        };
         settings(&options, foreground, &mut problems);
-        // A layer by itself is served as it is.
-        let lone_layer = !options.lower.is_empty() && options.upper.is_none();
-        let read_only = options.read_only.unwrap_or(false) || lone_layer;
+        // There is nowhere to write to.
+        let only_lower = !options.lower.is_empty() && options.upper.is_none();
+        let read_only = options.read_only.unwrap_or(false) || only_lower;
         let ns_id = options.ns_id.clone().or_else(|| default_ns_id(&target));
         match (source, ns_id) {
             (Some(source), Some(ns_id)) if problems.0.is_empty() => {
-                complete(options, source, target, policy, ns_id, read_only).ok_or(InvalidConfig(Vec::new()))
+                complete(options, source, target, policies, ns_id, read_only).ok_or(InvalidConfig(Vec::new()))
             }
             (Some(_) | None, Some(_) | None) => Err(InvalidConfig(problems.0)),
         }
@@ -192,12 +203,18 @@ fn absolute(options: Options, problems: &mut Problems) -> Options {
     }
 }
 
+/// The policies that were chosen.
+struct Policies {
+    policy: PolicyChoice,
+    measure: Option<PolicyChoice>,
+}
+
 /// Puts the parts together; `None` cannot happen, for the default template exists.
 fn complete(
     options: Options,
     source: Source,
     target: PathBuf,
-    policy: PolicyChoice,
+    policies: Policies,
     ns_id: NsId,
     read_only: bool,
 ) -> Option<MountConfig> {
@@ -208,7 +225,8 @@ fn complete(
     Some(MountConfig {
         source,
         target,
-        policy,
+        policy: policies.policy,
+        measure: policies.measure,
         max_rules: options.max_rules,
         keys: options.key,
         blacklists: options.blacklist,
@@ -248,6 +266,7 @@ fn complete(
         ns_id,
         path_prefix: options.path_prefix.unwrap_or_default(),
         read_only,
+        mount_flags: options.mount_flag,
         log: options.log,
     })
 }
@@ -324,12 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_by_itself_is_read_only_and_several_need_a_writable_one() {
+    fn layers_without_a_writable_one_are_read_only() {
         let lone = Options { source: None, lower: vec!["/l1".into()], ..plain() };
         let config = MountConfig::resolve(lone, false).unwrap();
         assert_eq!((config.source, config.read_only), (Source::Directory("/l1".into()), true));
         let layers = Options { source: None, lower: vec!["/l1".into(), "/l2".into()], ..plain() };
-        assert_eq!(problems(layers.clone()), ["lower"]);
+        let config = MountConfig::resolve(layers.clone(), false).unwrap();
+        assert_eq!((config.source.to_string(), config.read_only), ("overlay:/l1:/l2".to_owned(), true));
         let writable = Options { upper: Some("/u".into()), work: Some("/w".into()), ..layers };
         let config = MountConfig::resolve(writable, false).unwrap();
         assert!(!config.read_only);
@@ -352,6 +372,7 @@ mod tests {
                 &["work"],
             ),
             (Options { policy: Some("exce".into()), ..plain() }, &["policy"]),
+            (Options { measure: Some("tbc".into()), ..plain() }, &["measure"]),
             (Options { audit: vec![AuditTarget::Stdout], ..plain() }, &["audit"]),
             (Options { hash_threads: Some(0), ..plain() }, &["hash-threads"]),
             (

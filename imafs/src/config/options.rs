@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::list::one_or_many;
 use super::modes::{
-    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, PassthroughMode, PolicyLoads,
-    PolicyOwner, TpmFail, VerityMode, ViolationMode,
+    AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, MountFlag, PassthroughMode,
+    PolicyLoads, PolicyOwner, TpmFail, VerityMode, ViolationMode,
 };
 use super::policy_choice::is_policy_name;
 use super::tpm_choice::TpmChoice;
@@ -39,7 +39,7 @@ pub struct Options {
     #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub lower: Vec<PathBuf>,
 
-    /// Writable layer of the overlay; one lower layer without it is mounted read-only
+    /// Writable layer of the overlay; without it the mount is read-only
     #[arg(long, value_name = "DIR", alias = "upperdir")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upper: Option<PathBuf>,
@@ -53,6 +53,11 @@ pub struct Options {
     #[arg(long, value_name = "NAME|FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+
+    /// Measure by these rules too: measure, tcb, or a file of rules that appraise nothing
+    #[arg(long, value_name = "NAME|FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measure: Option<String>,
 
     /// Most rules a policy may have; the namespaces that were proposed for the kernel have 1024 [default: any number]
     #[arg(long, value_name = "N")]
@@ -227,6 +232,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
 
+    /// Mount without device nodes, set-id programs, or programs (repeatable) [default: with all of them]
+    #[arg(long, value_name = "FLAG", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub mount_flag: Vec<MountFlag>,
+
     /// Where a mount in the background logs [default: mounts/NS-ID.log in the run directory]
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,6 +266,7 @@ impl Options {
             upper: self.upper.or(under.upper),
             work: self.work.or(under.work),
             policy: self.policy.or(under.policy),
+            measure: self.measure.or(under.measure),
             max_rules: self.max_rules.or(under.max_rules),
             key: list_over(self.key, under.key),
             blacklist: list_over(self.blacklist, under.blacklist),
@@ -290,6 +301,7 @@ impl Options {
             ns_id: self.ns_id.or(under.ns_id),
             path_prefix: self.path_prefix.or(under.path_prefix),
             read_only: self.read_only.or(under.read_only),
+            mount_flag: list_over(self.mount_flag, under.mount_flag),
             log: self.log.or(under.log),
         }
     }
@@ -317,7 +329,7 @@ impl Options {
             }
         }
         self.tpm = self.tpm.map(|tpm| tpm.relative_to(base));
-        if let Some(policy) = &mut self.policy {
+        for policy in [&mut self.policy, &mut self.measure].into_iter().flatten() {
             let beside = base.join(&*policy);
             if let Some(beside) = beside
                 .to_str()

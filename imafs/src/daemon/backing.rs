@@ -21,7 +21,7 @@ pub(super) fn open(config: &MountConfig) -> Result<Backing, Failure> {
     let failed = |error| {
         let advice = match &config.source {
             Source::Directory(_) => "the source must be a directory on a mounted filesystem",
-            Source::Overlay { .. } => "the kernel log says more: dmesg | tail",
+            Source::Overlay { .. } | Source::Stack(_) => "the kernel log says more: dmesg | tail",
         };
         Failure::caused(&error).advise(advice)
     };
@@ -30,6 +30,7 @@ pub(super) fn open(config: &MountConfig) -> Result<Backing, Failure> {
         Source::Overlay { lower, upper, work } => {
             Backing::overlay(lower, upper, work, config.read_only).map_err(failed)
         }
+        Source::Stack(layers) => Backing::stack(layers).map_err(failed),
     }
 }
 
@@ -45,7 +46,7 @@ pub fn facts(source: &Source, root: BorrowedFd<'_>) -> BackingFacts {
     };
     let path = match source {
         Source::Directory(path) => path,
-        Source::Overlay { .. } => return without_device("overlay"),
+        Source::Overlay { .. } | Source::Stack(_) => return without_device("overlay"),
     };
     let Some(mount) = mount_of(path) else { return without_device("unknown") };
     let (name, subtype) = match mount.kind.split_once('.') {

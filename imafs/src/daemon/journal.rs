@@ -36,6 +36,7 @@ pub(super) fn out_of_reach(directory: &Path, config: &MountConfig) -> Result<(),
         Source::Overlay { lower, upper, work } => {
             lower.iter().chain([upper, work]).map(PathBuf::as_path).collect()
         }
+        Source::Stack(layers) => layers.iter().map(PathBuf::as_path).collect(),
     };
     let mounts = mounts::all().map_err(|error| refuse(&super::plain(&error)))?;
     let places = places(&path, &mounts, DEPTH);

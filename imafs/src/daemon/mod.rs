@@ -2,9 +2,8 @@
 //!
 //! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `banks` where the
 //! PCRs are, `journal` keeps the list, `serve` mounts and waits. Around them: `background` (a child that outlives the
-//! command), `run_dir` (which mounts are running),
-//! `labels` finds the store of labels and `serials` how fresh a manifest must be.
-//! `socket` (asking a running one), `status` (its facts), `holders` and `mounts` (reading `/proc`).
+//! command), `run_dir` (which mounts are running), `logs`, `labels` (the store of labels), `serials` (how fresh a
+//! manifest must be), `socket` (asking a running one), `status` (its facts), `holders` and `mounts` (reading `/proc`).
 //!
 //! A process is multi-threaded as soon as it serves, so it never forks: the background process is this program
 //! started again, which tells its parent when the mount is ready.
@@ -15,6 +14,7 @@ mod banks;
 pub mod holders;
 mod journal;
 mod labels;
+mod logs;
 pub mod mounts;
 mod notify;
 mod parts;

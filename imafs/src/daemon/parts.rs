@@ -51,7 +51,7 @@ impl Parts {
     /// # Errors
     /// The first part that cannot be made, with what to do about it.
     pub(super) fn build(config: &MountConfig, notice: &mut dyn FnMut(String)) -> Result<Self, Failure> {
-        let policy = load_policy(&config.policy, config.max_rules)?;
+        let policy = load_policy(&config.policy, config.measure.as_ref(), config.max_rules)?;
         if config.policy == PolicyChoice::Default {
             notice(format!(
                 "no policy is named: using '{DEFAULT_SHIPPED}', which records and denies nothing"
@@ -138,18 +138,42 @@ fn mode(mode: AppraiseMode) -> monitor::Mode {
 ///
 /// # Errors
 /// When it cannot be read, a line of it makes no rule, or there are more rules than `max_rules`.
-pub fn check_policy(choice: &PolicyChoice, max_rules: Option<u32>) -> Result<(), Failure> {
-    load_policy(choice, max_rules).map(drop)
+pub fn check_policy(
+    choice: &PolicyChoice,
+    measure: Option<&PolicyChoice>,
+    max_rules: Option<u32>,
+) -> Result<(), Failure> {
+    load_policy(choice, measure, max_rules).map(drop)
 }
 
-fn load_policy(choice: &PolicyChoice, max_rules: Option<u32>) -> Result<Policy, Failure> {
+fn load_policy(
+    choice: &PolicyChoice,
+    measure: Option<&PolicyChoice>,
+    max_rules: Option<u32>,
+) -> Result<Policy, Failure> {
     let policy = read_policy(choice)?;
+    let policy = match measure {
+        Some(more) => measured_by(&policy, more)?,
+        None => policy,
+    };
     let Some(limit) = max_rules else { return Ok(policy) };
     policy.at_most(usize::try_from(limit).unwrap_or(usize::MAX)).map_err(|error| {
         let reason = format!("line {}, {}", error.line, error.source);
         Failure::cannot(format!("use policy {choice}"), reason)
             .advise("allow more with --max-rules, or join rules")
     })
+}
+
+/// A policy with further rules behind its own, where they can only add: the first rule that fits decides.
+fn measured_by(policy: &Policy, choice: &PolicyChoice) -> Result<Policy, Failure> {
+    let more = read_policy(choice)?;
+    if more.has_appraise() {
+        return Err(Failure::cannot(format!("measure by {choice}"), "it has rules that appraise")
+            .advise("name it with --policy"));
+    }
+    let text = format!("{policy}\n{more}\n");
+    Policy::parse(text.as_bytes(), &ParseOptions::default())
+        .map_err(|error| Failure::cannot(format!("measure by {choice}"), error.source))
 }
 
 fn read_policy(choice: &PolicyChoice) -> Result<Policy, Failure> {
@@ -366,6 +390,22 @@ mod tests {
         let (parts, notices) = build(&config(|_| {}));
         assert_eq!(parts.unwrap().policy.to_string(), Policy::shipped("measure").unwrap().to_string());
         assert!(notices[0].starts_with("no policy is named: using 'measure'"), "{notices:?}");
+    }
+
+    #[test]
+    fn rules_to_measure_by_stand_behind_the_policys_and_appraise_nothing() {
+        let with = |measure: &str| {
+            let (parts, _) = build(&config(|options| {
+                options.policy = Some("exec".into());
+                options.measure = Some(measure.into());
+            }));
+            parts.map(|parts| parts.policy.to_string()).map_err(|failure| failure.to_string())
+        };
+        let exec = Policy::shipped("exec").unwrap().to_string();
+        let both = with("tcb").unwrap();
+        assert!(both.starts_with(exec.trim_end()), "{both}");
+        assert!(both.len() > exec.len() && both.contains("func=FILE_CHECK"), "{both}");
+        assert!(with("appraise_tcb").unwrap_err().contains("appraise"));
     }
 
     #[test]

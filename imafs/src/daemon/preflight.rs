@@ -25,6 +25,7 @@ pub(super) fn check(config: &mut MountConfig, run_dir: &RunDir) -> Result<(), Fa
             directory(upper, "the writable layer")?;
             directory(work, "the work directory")?;
         }
+        Source::Stack(layers) => layers.iter().try_for_each(|layer| directory(layer, "the layer"))?,
     }
     directory(&config.target, "the target")?;
     config.target =

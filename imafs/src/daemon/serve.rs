@@ -3,23 +3,23 @@
 //! One thread reads requests, others hash; this one waits for what happens to the mount as a whole: a signal, a
 //! request on the socket, the end of service. So unmounting is never done by two at once.
 
-use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use rustix::mount::MountFlags;
 
-use crate::config::{CacheMode, ControlMode, MountConfig, PassthroughMode, PolicyLoads};
+use crate::config::{CacheMode, ControlMode, MountConfig, MountFlag, PassthroughMode, PolicyLoads};
 use crate::control::{Access, Control, Loads, Permits};
 use crate::failure::{Failure, chain};
 use crate::fs::{self, ControlTree, Filesystem, FsOptions};
 use crate::fuse::{self, MountError, MountParams, Unmount};
 
 use super::background::Readiness;
+use super::logs::Log;
 use super::parts::Parts;
 use super::run_dir::{Registered, RunDir, State, start_time};
 use super::signals::Wish;
@@ -56,7 +56,7 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     let parts = Parts::build(&config, &mut |notice| notices.push(notice))?;
     let log = match readiness {
         Readiness::Supervisor => None,
-        Readiness::Parent(_) => Some(open_log(&config, &run_dir)?),
+        Readiness::Parent(_) => Some(Log::open(&config, &run_dir)?),
     };
     // A working directory would keep its filesystem busy for as long as the mount lives.
     std::env::set_current_dir("/").map_err(|error| Failure::cannot("enter /", plain(&error)))?;
@@ -69,7 +69,7 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     for notice in notices {
         eprintln!("imafs: {notice}");
     }
-    readiness.tell(log.as_ref()).map_err(|error| {
+    readiness.tell(log.as_ref().map(Log::file)).map_err(|error| {
         service.clear();
         Failure::cannot("leave the terminal", plain(&error))
     })?;
@@ -92,7 +92,12 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
         tracing::error!("an audit sink did not take its last records in time");
     }
     match ended {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(()) => {
+            if let Some(log) = log {
+                log.settle();
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Err(error) => {
             tracing::error!("the connection to the kernel failed: {error}");
             Err(Failure::cannot(format!("go on serving {}", service.config.target.display()), plain(&error)))
@@ -238,6 +243,11 @@ fn mount(
         read_only: config.read_only,
     };
     let connection = fuse::mount(&config.target, &params).map_err(failed)?;
+    leave_out(config).map_err(|error| {
+        // It is the failure that is told.
+        drop(fuse::unmount(&config.target, Unmount::WhenUnused));
+        Failure::cannot(format!("set the flags of {}", config.target.display()), plain(&error))
+    })?;
     let device = mounts::at(&config.target).map(|mount| mount.device);
     let reader = move || {
         let ended = fuse::serve(connection, &filesystem);
@@ -252,6 +262,21 @@ fn mount(
         Failure::cannot(format!("mount on {}", config.target.display()), plain(&error))
             .advise("the kernel log may say more: dmesg | tail")
     })
+}
+
+/// Sets the flags of the mount. Nobody has been told yet that it is there.
+fn leave_out(config: &MountConfig) -> io::Result<()> {
+    let flag = |flag: &MountFlag| match flag {
+        MountFlag::Nodev => MountFlags::NODEV,
+        MountFlag::Nosuid => MountFlags::NOSUID,
+        MountFlag::Noexec => MountFlags::NOEXEC,
+    };
+    let flags: MountFlags = config.mount_flags.iter().map(flag).collect();
+    if flags.is_empty() {
+        return Ok(());
+    }
+    let read_only = if config.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+    Ok(rustix::mount::mount_remount(&config.target, MountFlags::BIND | read_only | flags, "")?)
 }
 
 fn options(config: &MountConfig) -> FsOptions {
@@ -321,22 +346,6 @@ fn busy(target: &Path) -> String {
     let beneath = beneath.map(|mount| format!("{} is mounted beneath it", mount.point.display()));
     let named: Vec<String> = holders.iter().map(ToString::to_string).chain(beneath).collect();
     if named.is_empty() { "nobody that can be seen from here".to_owned() } else { named.join(", ") }
-}
-
-/// Opens the log before anything is mounted: one that was named is continued; the default one, which lies in memory,
-/// begins anew, and the one before is kept beside it, for it may say why that mount ended.
-fn open_log(config: &MountConfig, run_dir: &RunDir) -> Result<File, Failure> {
-    let path = config.log.clone().unwrap_or_else(|| run_dir.log(config.ns_id.as_str()));
-    let open = || {
-        if config.log.is_none() && std::fs::metadata(&path).is_ok_and(|log| log.len() > 0) {
-            std::fs::rename(&path, path.with_extension("log.1"))?;
-        }
-        File::options().create(true).append(true).mode(0o600).open(&path)
-    };
-    open().map_err(|error: io::Error| {
-        Failure::cannot(format!("open log {}", path.display()), plain(&error))
-            .advise("name a file in a directory that exists with --log")
-    })
 }
 
 fn start_log(readiness: &Readiness) {

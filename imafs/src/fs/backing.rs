@@ -97,12 +97,24 @@ impl Backing {
     ) -> Result<Self, BackingError> {
         // With an index and handles inodes are found again without a descriptor each. An upper layer that was
         // used over other lower ones before cannot have them: it works without.
-        let mount = match overlay_mount(lower, upper, work, true) {
+        let mount = match overlay_mount(lower, Some((upper, work)), true) {
             Err(BackingError::Overlay { source: Errno::STALE | Errno::INVAL, .. }) => {
-                overlay_mount(lower, upper, work, false)
+                overlay_mount(lower, Some((upper, work)), false)
             }
             other => other,
         }?;
+        Self::of_layers(mount, read_only)
+    }
+
+    /// Stacks directories (topmost first) as a kernel overlay that nobody can write and that is attached nowhere.
+    ///
+    /// # Errors
+    /// [`BackingError::Overlay`] with the option the kernel refused.
+    pub fn stack(layers: &[PathBuf]) -> Result<Self, BackingError> {
+        Self::of_layers(overlay_mount(layers, None, false)?, true)
+    }
+
+    fn of_layers(mount: OwnedFd, read_only: bool) -> Result<Self, BackingError> {
         Self::on_mount(mount, Shape::Overlay, read_only)
             .map_err(|source| BackingError::Overlay { step: "the mount's root".to_owned(), source })
     }
@@ -171,7 +183,12 @@ pub(super) fn device_of(stat: &Statx) -> u64 {
     rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor)
 }
 
-fn overlay_mount(lower: &[PathBuf], upper: &Path, work: &Path, index: bool) -> Result<OwnedFd, BackingError> {
+/// `writable` is the upper layer with its work directory.
+fn overlay_mount(
+    lower: &[PathBuf],
+    writable: Option<(&Path, &Path)>,
+    index: bool,
+) -> Result<OwnedFd, BackingError> {
     let failed = |step: &str, source| BackingError::Overlay { step: step.to_owned(), source };
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("overlay", e))?;
     let set = |key: &str, value: &OsStr| {
@@ -180,8 +197,10 @@ fn overlay_mount(lower: &[PathBuf], upper: &Path, work: &Path, index: bool) -> R
     };
     set("source", OsStr::new("imafs"))?;
     set_lower(lower, &set)?;
-    set("upperdir", upper.as_os_str())?;
-    set("workdir", work.as_os_str())?;
+    if let Some((upper, work)) = writable {
+        set("upperdir", upper.as_os_str())?;
+        set("workdir", work.as_os_str())?;
+    }
     if index {
         set("index", OsStr::new("on"))?;
         set("nfs_export", OsStr::new("on"))?;

@@ -66,6 +66,26 @@ fn layers_are_stacked_without_a_mount_of_their_own_being_seen() {
 }
 
 #[test]
+fn layers_without_a_writable_one_are_read_and_never_written() {
+    if !can_mount() {
+        return;
+    }
+    let dirs = tempfile::tempdir_in("/var/tmp").unwrap();
+    let layers = ["top", "bottom"].map(|name| dirs.path().join(name));
+    for layer in &layers {
+        fs::create_dir(layer).unwrap();
+        fs::write(layer.join("which"), layer.file_name().unwrap().as_encoded_bytes()).unwrap();
+    }
+    fs::write(layers[1].join("below"), b"seen").unwrap();
+    let rig = Rig::over(LENDING, Backing::stack(&layers).unwrap());
+    assert_eq!(fs::read(rig.at("which")).unwrap(), b"top");
+    assert_eq!(fs::read(rig.at("below")).unwrap(), b"seen");
+    let refused = fs::write(rig.at("below"), b"changed").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(fs::read(layers[1].join("below")).unwrap(), b"seen");
+}
+
+#[test]
 fn a_source_without_file_handles_works_by_descriptors() {
     if !can_mount() {
         return;
