@@ -20,6 +20,8 @@ pub struct Annotations {
     pub keys: Vec<String>,
     /// `org.imafs.appraise`: an appraisal mode, as strict as the profile's or permitted by it.
     pub appraise: Option<String>,
+    /// `org.imafs.measure`: rules to measure by besides the policy's.
+    pub measure: Option<String>,
     /// `org.imafs.tpm`: a TPM the profile permits.
     pub tpm: Option<String>,
     /// `org.imafs.contid`: the mount's name on the host and in records, instead of the container's id.
@@ -46,6 +48,7 @@ impl Annotations {
                 "profile" => found.profile = text,
                 "policy" => found.policy = text,
                 "appraise" => found.appraise = text,
+                "measure" => found.measure = text,
                 "tpm" => found.tpm = text,
                 "contid" => found.contid = text,
                 "keys" => found.keys = value.split(',').map(|key| key.trim().to_owned()).collect(),
@@ -55,7 +58,7 @@ impl Annotations {
                 }
                 _ => {
                     return Err(refuse(
-                        "there is no such annotation: profile, policy, keys, appraise, tpm, contid, required",
+                        "there is no such annotation: profile, policy, keys, appraise, measure, tpm, contid, required",
                     ));
                 }
             }
@@ -87,6 +90,7 @@ mod tests {
             ("org.imafs.policy", "immutable"),
             ("org.imafs.keys", "/a, /b"),
             ("org.imafs.appraise", "enforce"),
+            ("org.imafs.measure", "tcb"),
             ("org.imafs.tpm", "swtpm"),
             ("org.imafs.contid", "web-1"),
             ("org.imafs.required", "true"),
@@ -96,6 +100,7 @@ mod tests {
             policy: Some("immutable".into()),
             keys: vec!["/a".into(), "/b".into()],
             appraise: Some("enforce".into()),
+            measure: Some("tcb".into()),
             tpm: Some("swtpm".into()),
             contid: Some("web-1".into()),
             required: true,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
@@ -19,6 +19,8 @@ pub struct Bundle {
     pub directory: PathBuf,
     /// `root.path` as it is written.
     pub root_path: PathBuf,
+    /// The root filesystem: absolute, and no symbolic link on the way.
+    pub rootfs: PathBuf,
     /// Its annotations.
     pub annotations: Option<HashMap<String, String>>,
 }
@@ -27,20 +29,47 @@ impl Bundle {
     /// Reads `config.json` in `directory`.
     ///
     /// # Errors
-    /// [`Error::Bundle`] when it cannot be read, or names no root filesystem.
+    /// [`Error::Bundle`] when it cannot be read, names no root filesystem, or one behind a symbolic link.
     pub fn read(directory: &Path) -> Result<Self, Error> {
         let directory = std::path::absolute(directory).map_err(|error| broken("use", directory, &error))?;
         let path = config_path(&directory);
         let spec = Spec::load(&path).map_err(|error| broken("read", &path, &error))?;
         let root = spec.root().as_ref().ok_or_else(|| broken("use", &path, &"it names no root.path"))?;
-        Ok(Self { root_path: root.path().clone(), annotations: spec.annotations().clone(), directory })
+        Ok(Self {
+            rootfs: rootfs(&directory, root.path())?,
+            root_path: root.path().clone(),
+            annotations: spec.annotations().clone(),
+            directory,
+        })
     }
+}
 
-    /// The root filesystem, absolute.
-    #[must_use]
-    pub fn rootfs(&self) -> PathBuf {
-        self.directory.join(&self.root_path)
+/// Where `root.path` leads. As with runc, none of it may be a symbolic link (of a relative one: from the bundle on):
+/// what is checked would else be wherever somebody has pointed it.
+///
+/// Source: `rootfs` of libcontainer/configs/validate, runc 1.1.
+fn rootfs(directory: &Path, root_path: &Path) -> Result<PathBuf, Error> {
+    let written = directory.join(root_path);
+    let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| broken("use", path, &error));
+    let base = real(directory)?;
+    let found = real(&written)?;
+    if found == plain(&base.join(root_path)) {
+        return Ok(found);
     }
+    Err(broken("use", &written, &"root.path goes through a symbolic link, which no runtime follows"))
+}
+
+/// The path without `.` and `..`, by its letters alone, as Go's `filepath.Clean`.
+fn plain(path: &Path) -> PathBuf {
+    let mut parts = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(parts.pop()),
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => parts.push(part),
+        }
+    }
+    parts
 }
 
 /// Makes the bundle's `root.path` say `to`, if it says `from` now. The file is replaced whole, or not at all.
@@ -91,7 +120,12 @@ mod tests {
     fn bundle(text: &str) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("config.json"), text).unwrap();
+        std::fs::create_dir(directory.path().join("rootfs")).unwrap();
         directory
+    }
+
+    fn rooted_at(path: &str) -> String {
+        serde_json::json!({ "ociVersion": "1.0.2", "root": { "path": path } }).to_string()
     }
 
     const SOME: &str = r#"{"ociVersion":"1.0.2","root":{"path":"rootfs","readonly":true},
@@ -101,7 +135,7 @@ mod tests {
     fn a_relative_root_starts_at_the_bundle() {
         let directory = bundle(SOME);
         let bundle = Bundle::read(directory.path()).unwrap();
-        assert_eq!(bundle.rootfs(), directory.path().join("rootfs"));
+        assert_eq!(bundle.rootfs, directory.path().join("rootfs"));
         assert_eq!(bundle.annotations.unwrap()["org.imafs.profile"], "web");
     }
 
@@ -120,7 +154,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert!(redirect(directory.path(), Path::new("/run/x/rootfs"), Path::new("rootfs")).unwrap());
         assert_eq!(read(), before);
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no draft is left");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no draft is left");
     }
 
     #[test]
@@ -128,6 +162,30 @@ mod tests {
         let directory = bundle(SOME);
         assert!(!redirect(directory.path(), Path::new("other"), Path::new("/x")).unwrap());
         assert_eq!(std::fs::read_to_string(directory.path().join("config.json")).unwrap(), SOME);
+    }
+
+    #[test]
+    fn a_root_may_lie_anywhere_but_behind_a_symbolic_link() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let inner = elsewhere.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let read = |root: &str| {
+            let directory = bundle(&rooted_at(root));
+            std::os::unix::fs::symlink(elsewhere.path(), directory.path().join("link")).unwrap();
+            std::os::unix::fs::symlink("rootfs", directory.path().join("alias")).unwrap();
+            Bundle::read(directory.path()).map(|bundle| bundle.rootfs).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(inner.to_str().unwrap()), Ok(inner));
+        assert!(read("./x/../rootfs/").is_err(), "x does not exist");
+        assert!(read("./rootfs/.").unwrap().ends_with("rootfs"));
+        for root in ["link", "link/inner", "alias", "rootfs/../link"] {
+            assert!(read(root).unwrap_err().contains("symbolic link"), "{root}");
+        }
+        // The way to the bundle is the engine's.
+        let real = bundle(&rooted_at("rootfs"));
+        let way = elsewhere.path().join("bundle");
+        std::os::unix::fs::symlink(real.path(), &way).unwrap();
+        assert_eq!(Bundle::read(&way).unwrap().rootfs, real.path().join("rootfs"));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!       policy: [immutable]
 //!       keys: [/etc/imafs/keys/web]
 //!       appraise: [log]
+//!       measure: [/etc/imafs/measure.policy]
 //!       tpm: [swtpm]
 //! ```
 //!
@@ -66,6 +67,8 @@ pub struct Permit {
     pub keys: Vec<String>,
     /// Appraisal modes weaker than the profile's.
     pub appraise: Vec<String>,
+    /// Files of rules to measure by.
+    pub measure: Vec<String>,
     /// TPMs.
     pub tpm: Vec<String>,
 }

@@ -6,14 +6,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use crate::annotations::Annotations;
 use crate::bundle::{self, Bundle};
 use crate::command_line::{Command, Invocation};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Profile};
 use crate::mount::{self, Request};
-use crate::slot::{Slot, Slots, State, is_id};
+use crate::slot::{Record, Slot, Slots, State, boot, default_ns_id, is_id};
 use crate::{Error, Plan, plan, real, report};
 
 /// Does what the engine asked for.
@@ -55,71 +55,102 @@ fn real_runtime(invocation: &Invocation) -> PathBuf {
     }
 }
 
+/// What [`create`] is about to do.
+struct Prepared {
+    state: State,
+    profile: Profile,
+    options: Vec<(&'static str, String)>,
+    source: PathBuf,
+}
+
 fn create(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
     let config = config(invocation)?;
     let runtime = config.real_runtime();
     let slots = Slots::from_environment();
     sweep(invocation, &slots);
     let slot = slots.take(&invocation.root, id)?;
-    match slot.state() {
+    if is_alive(&slot, &invocation.root) {
         // The real runtime says best that the name is in use.
-        Some(state) if state.is_alive() => return Err(real::become_it(&runtime, &invocation.forwarded)),
-        Some(state) => undo(&slot, &state)?,
-        None => {}
+        return Err(real::become_it(&runtime, &invocation.forwarded));
     }
-    let bundle = Bundle::read(&invocation.bundle)?;
-    let annotations = Annotations::read(bundle.annotations.as_ref())?;
-    let appraise_of = |profile: &config::Profile| {
-        Ok(mount::profile_value(profile, "appraise")?.unwrap_or_else(|| "enforce".to_owned()))
-    };
-    let decided = plan(&config, invocation.profile.as_deref(), &annotations, id, appraise_of);
-    let (name, profile, ns_id, options) = match decided {
-        Ok(Plan::Checked { name, profile, ns_id, options }) => (name, profile, ns_id, options),
-        Ok(Plan::Unchecked) => {
-            slot.remove()?;
-            return Err(real::become_it(&runtime, &invocation.forwarded));
-        }
+    // Before the bundle is read: it may point at a mount that was left behind.
+    undo(&slot, &mount::program(&config))?;
+    let prepared = match prepare(invocation, &config, id) {
+        Ok(prepared) => prepared,
         Err(error) => {
-            slot.remove()?;
+            abandon(invocation, slot, &mount::program(&config));
             return Err(error);
         }
     };
-    let mut state = State {
+    let Some(mut prepared) = prepared else {
+        slot.remove()?;
+        return Err(real::become_it(&runtime, &invocation.forwarded));
+    };
+    let status = start(invocation, &slot, &mut prepared);
+    if !(prepared.state.created && status.is_ok()) {
+        abandon(invocation, slot, &prepared.state.imafs);
+    }
+    status.map(real::exit_code)
+}
+
+/// Decides what is to be done; `None` for a container that is not checked. Touches nothing.
+fn prepare(invocation: &Invocation, config: &Config, id: &str) -> Result<Option<Prepared>, Error> {
+    let bundle = Bundle::read(&invocation.bundle)?;
+    let annotations = Annotations::read(bundle.annotations.as_ref())?;
+    let name = default_ns_id(&invocation.root, id);
+    let decided = plan(config, invocation.profile.as_deref(), &annotations, &name, mount::profile_value)?;
+    let Plan::Checked { name, profile, ns_id, options } = decided else { return Ok(None) };
+    let state = State {
         root: std::path::absolute(&invocation.root).unwrap_or_else(|_| invocation.root.clone()),
         id: id.to_owned(),
-        bundle: bundle.directory.clone(),
-        root_path: bundle.root_path.clone(),
+        bundle: bundle.directory,
+        root_path: bundle.root_path,
         ns_id,
         profile: name,
-        imafs: mount::program(&config),
+        imafs: mount::program(config),
         globals: invocation.globals.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-        runtime: runtime.clone(),
+        runtime: config.real_runtime(),
         created: false,
+        boot: boot(),
     };
-    slot.prepare(&state)?;
-    let request = Request {
+    Ok(Some(Prepared { state, profile, options, source: bundle.rootfs }))
+}
+
+/// Mounts, points the bundle at the mount, and has the container made.
+fn start(invocation: &Invocation, slot: &Slot, prepared: &mut Prepared) -> Result<ExitStatus, Error> {
+    let Prepared { state, profile, options, source } = prepared;
+    let target = slot.rootfs();
+    slot.prepare(state)?;
+    mount::mount(&Request {
         imafs: &state.imafs,
-        profile: &profile,
+        profile,
         ns_id: &state.ns_id,
-        options: &options,
-        source: &bundle.rootfs(),
-        target: &slot.rootfs(),
-    };
-    let created = mount::mount(&request)
-        .and_then(|()| bundle::redirect(&bundle.directory, &bundle.root_path, &slot.rootfs()))
-        .and_then(|_| real::run(&runtime, &invocation.forwarded));
-    let stays = invocation.command == Command::Create || invocation.detached;
-    let created = created.and_then(|status| {
-        state.created = status.success() && stays;
-        if state.created { slot.write(&state).map(|()| status) } else { Ok(status) }
-    });
-    if !(state.created && created.is_ok()) {
-        // A failure to clean up comes second to why it had to be done; the next sweep tries again.
-        if let Err(error) = undo(&slot, &state).and_then(|()| slot.remove()) {
-            report::warning(invocation, &error);
-        }
+        options,
+        source,
+        target: &target,
+    })?;
+    if !bundle::redirect(&state.bundle, &state.root_path, &target)? {
+        // Started all the same, it would run on what nobody checks.
+        return Err(Error::Bundle {
+            action: "use",
+            path: state.bundle.clone(),
+            reason: "somebody else has changed its root.path meanwhile".to_owned(),
+        });
     }
-    created.map(real::exit_code)
+    let status = real::run(&state.runtime, &invocation.forwarded)?;
+    let stays = invocation.command == Command::Create || invocation.detached;
+    state.created = status.success() && stays;
+    if state.created {
+        slot.write(state)?;
+    }
+    Ok(status)
+}
+
+/// Undoes what was begun. That comes second to why it had to be; what stays the next sweep takes away.
+fn abandon(invocation: &Invocation, slot: Slot, imafs: &Path) {
+    if let Err(error) = undo(&slot, imafs).and_then(|()| slot.remove()) {
+        report::warning(invocation, &error);
+    }
 }
 
 fn delete(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
@@ -130,14 +161,10 @@ fn delete(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
     }
     // Without the lock: a `run` that waits for the container holds it until the container has ended.
     let status = real::run(&runtime, &invocation.forwarded)?;
-    if let Some(slot) = slots.existing(&invocation.root, id)? {
-        let state = slot.state();
-        if state.as_ref().is_some_and(State::is_alive) {
-            return Ok(real::exit_code(status));
-        }
-        if let Some(state) = &state {
-            undo(&slot, state)?;
-        }
+    if let Some(slot) = slots.existing(&invocation.root, id)?
+        && !is_alive(&slot, &invocation.root)
+    {
+        undo(&slot, &mount::program(&config(invocation).unwrap_or_default()))?;
         slot.remove()?;
     }
     Ok(real::exit_code(status))
@@ -146,31 +173,45 @@ fn delete(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
 /// Takes away what processes left that were killed: slots nobody holds, of containers nobody counts on.
 fn sweep(invocation: &Invocation, slots: &Slots) {
     for slot in slots.idle() {
-        let state = slot.state();
-        if state.as_ref().is_some_and(State::is_alive) {
-            continue;
-        }
-        let undone = match &state {
-            Some(state) => undo(&slot, state),
-            // Nothing is done before the state is written.
-            None => Ok(()),
-        };
-        if let Err(error) = undone.and_then(|()| slot.remove()) {
-            report::warning(invocation, &error);
+        if !is_alive(&slot, &invocation.root) {
+            abandon(invocation, slot, &mount::program(&config(invocation).unwrap_or_default()));
         }
     }
 }
 
-/// Undoes what [`create`] did, as far as it got, and leaves the slot.
-fn undo(slot: &Slot, state: &State) -> Result<(), Error> {
-    if state.is_known() {
-        // Half made, or its deletion half done; nobody will ask for the rest. What the mount's end needs is told below.
-        let words = [OsString::from("delete"), "--force".into(), OsString::from(&state.id)];
-        let globals = state.globals.iter().map(OsString::from);
-        let _told_below = real::quietly(&state.runtime, &globals.chain(words).collect::<Vec<_>>());
+/// Whether an engine still counts on the container of a slot, which this process holds. `root` is that of the containers
+/// which this call is about: where a slot does not say, its container is looked for there.
+fn is_alive(slot: &Slot, root: &Path) -> bool {
+    match slot.record() {
+        Record::Nothing => false,
+        Record::State(state) => state.is_alive(),
+        Record::Unreadable => slot
+            .container_of(root)
+            .map_or_else(|| mount::is_somebodys_root(&slot.rootfs()), |id| root.join(id).exists()),
     }
-    if state.bundle.join("config.json").exists() {
-        bundle::redirect(&state.bundle, &slot.rootfs(), &state.root_path)?;
+}
+
+/// Undoes what [`create`] did, as far as it got, and leaves the slot. `imafs` unmounts where the slot does not say what
+/// mounted.
+fn undo(slot: &Slot, imafs: &Path) -> Result<(), Error> {
+    let state = match slot.record() {
+        // Nothing is done before the state is written.
+        Record::Nothing => return Ok(()),
+        Record::State(state) => Some(state),
+        // The bundle stays as it is: only the state knew where it lies, and engines write a new one for each start.
+        Record::Unreadable => None,
+    };
+    if let Some(state) = &state {
+        if state.is_known() {
+            // Half made, or its deletion half done; nobody will ask for the rest. What the mount's end needs is told
+            // below.
+            let words = [OsString::from("delete"), "--force".into(), OsString::from(&state.id)];
+            let globals = state.globals.iter().map(OsString::from);
+            let _told_below = real::quietly(&state.runtime, &globals.chain(words).collect::<Vec<_>>());
+        }
+        // A bundle that is gone or broken has no use for its old root. One that goes on pointing at the mount leads to
+        // an empty directory, and its next start fails.
+        let _gone = bundle::redirect(&state.bundle, &slot.rootfs(), &state.root_path);
     }
-    mount::unmount(&state.imafs, &slot.rootfs())
+    mount::unmount(state.as_ref().map_or(imafs, |state| &state.imafs), &slot.rootfs())
 }

@@ -1,5 +1,7 @@
 //! Mounting and unmounting, by the program that does it.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -43,13 +45,20 @@ pub(crate) struct Request<'a> {
 /// Mounts. The mount is ready when this returns, and its process holds nothing of ours.
 pub(crate) fn mount(request: &Request<'_>) -> Result<(), Error> {
     let mut command = Command::new(request.imafs);
-    command.arg("mount").arg("--profile").arg(&request.profile.file).args(["--ns-id", request.ns_id]);
+    // Names and values in one word: what a container's annotations say must not be taken for an option.
+    let option = |name: &str, value: &OsStr| {
+        let mut word = OsString::from(format!("{name}="));
+        word.push(value);
+        word
+    };
+    command.arg("mount").arg(option("--profile", request.profile.file.as_os_str()));
+    command.arg(option("--ns-id", request.ns_id.as_ref()));
     // Engines write beneath the mount (`cp` into a container), unless the host knows better.
     if profile_value(request.profile, "cache")?.is_none() {
-        command.args(["--cache", "shared"]);
+        command.arg("--cache=shared");
     }
     for (name, value) in request.options {
-        command.arg(format!("{name}={value}"));
+        command.arg(option(name, value.as_ref()));
     }
     command.arg("--").arg(request.source).arg(request.target);
     let fail = |reason| Error::Mount { rootfs: request.source.to_owned(), reason };
@@ -62,10 +71,8 @@ pub(crate) fn mount(request: &Request<'_>) -> Result<(), Error> {
 
 /// Takes a mount away, also one that is in use or whose process is gone. Nothing mounted there is fine.
 pub(crate) fn unmount(imafs: &Path, target: &Path) -> Result<(), Error> {
-    if !is_mounted(target) {
-        return Ok(());
-    }
     let mut reason = String::new();
+    // Asked also where nothing is mounted any more: a killed process has left more than its mount.
     for how in [&["umount"][..], &["umount", "--lazy"]] {
         reason = match run(Command::new(imafs).args(how).arg("--").arg(target)) {
             Ok(output) => said(&output),
@@ -84,11 +91,36 @@ pub(crate) fn unmount(imafs: &Path, target: &Path) -> Result<(), Error> {
 
 /// Whether something is mounted on this very directory.
 fn is_mounted(target: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
     let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return true };
+    device_at(&table, target).is_some()
+}
+
+/// The device number of what is mounted on a directory, by a mount table.
+///
+/// Source: proc_pid_mountinfo(5): `major:minor` is the third field, the mount point the fifth. Our own paths hold
+/// nothing that is escaped there.
+fn device_at<'a>(table: &'a [u8], target: &Path) -> Option<&'a [u8]> {
     let wanted = target.as_os_str().as_bytes();
-    // The fifth field. Our own paths hold nothing that is escaped there.
-    table.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b' ').nth(4) == Some(wanted))
+    // The last one is on top.
+    table.split(|byte| *byte == b'\n').rev().find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ').skip(2);
+        let device = fields.next()?;
+        (fields.nth(1)? == wanted).then_some(device)
+    })
+}
+
+/// Whether a process has what is mounted on `target` as its root. Looked up in the processes' mount tables, because a
+/// look at the mount itself may wait for a process that hangs.
+pub(crate) fn is_somebodys_root(target: &Path) -> bool {
+    let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return true };
+    let Some(device) = device_at(&table, target) else { return false };
+    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    let numbered = |entry: &std::fs::DirEntry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit);
+    processes.flatten().filter(numbered).any(|process| {
+        // It may end while we look.
+        let table = std::fs::read(process.path().join("mountinfo")).unwrap_or_default();
+        device_at(&table, Path::new("/")) == Some(device)
+    })
 }
 
 fn run(command: &mut Command) -> std::io::Result<Output> {
@@ -104,4 +136,28 @@ fn said(output: &Output) -> String {
     }
     let text = lines.join("; ");
     text.strip_prefix("imafs: ").map_or(text.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"24 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+        90 24 0:51 / /run/imafs/runtime/a-c/rootfs rw - fuse.imafs /src rw\n\
+        91 90 0:52 / /run/imafs/runtime/a-c/rootfs rw - fuse.imafs /src rw\n";
+
+    #[test]
+    fn the_topmost_mount_of_a_directory_is_found_by_its_whole_path() {
+        let at = |path: &str| device_at(TABLE, Path::new(path));
+        assert_eq!(at("/"), Some(&b"254:0"[..]));
+        assert_eq!(at("/run/imafs/runtime/a-c/rootfs"), Some(&b"0:52"[..]));
+        assert_eq!(at("/run/imafs/runtime/a-c"), None);
+        assert_eq!(device_at(b"24 1\n\n", Path::new("/")), None);
+    }
+
+    #[test]
+    fn nothing_mounted_is_nobodys_root_and_the_root_is_somebodys() {
+        assert!(!is_somebodys_root(Path::new("/nonexistent")));
+        assert!(is_somebodys_root(Path::new("/")));
+    }
 }

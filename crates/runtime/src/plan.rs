@@ -7,6 +7,9 @@ use crate::config::{Config, Profile};
 /// Appraisal modes, strictest first.
 const STRICTNESS: [&str; 4] = ["enforce", "log", "fix", "off"];
 
+/// Rules that any container may be measured by in addition: they are names, not files of the host, and only add.
+const MEASURED_FREELY: [&str; 2] = ["measure", "tcb"];
+
 /// What becomes of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
@@ -25,8 +28,8 @@ pub enum Plan {
     },
 }
 
-/// Decides for the container `id`. `entry` is the profile that the engine's own configuration names
-/// (`--imafs-profile`); `appraise_of` reads the appraisal mode that a profile sets, `enforce` where it sets none.
+/// Decides for one container. `name_on_host` is its mount's name where it names none itself. `entry` is the profile that the engine's own configuration names
+/// (`--imafs-profile`); `value_of` reads the value that a profile's file gives a key.
 ///
 /// # Errors
 /// [`Error::NoProfile`], [`Error::Required`], and [`Error::Annotation`] for what the host does not permit.
@@ -34,8 +37,8 @@ pub fn plan(
     config: &Config,
     entry: Option<&str>,
     annotations: &Annotations,
-    id: &str,
-    appraise_of: impl FnOnce(&Profile) -> Result<String, Error>,
+    name_on_host: &str,
+    value_of: impl Fn(&Profile, &str) -> Result<Option<String>, Error>,
 ) -> Result<Plan, Error> {
     let given = entry.or(config.default.as_deref());
     let name = match (annotations.profile.as_deref(), given) {
@@ -53,8 +56,8 @@ pub fn plan(
         .profiles
         .get(name)
         .ok_or_else(|| Error::NoProfile { name: name.to_owned(), known: config.known() })?;
-    let options = options(profile, annotations, appraise_of)?;
-    let ns_id = annotations.contid.clone().unwrap_or_else(|| id.to_owned());
+    let options = options(profile, annotations, value_of)?;
+    let ns_id = annotations.contid.clone().unwrap_or_else(|| name_on_host.to_owned());
     Ok(Plan::Checked { name: name.to_owned(), profile: profile.clone(), ns_id, options })
 }
 
@@ -69,7 +72,7 @@ fn unchecked(annotations: &Annotations) -> Result<Plan, Error> {
 fn options(
     profile: &Profile,
     annotations: &Annotations,
-    appraise_of: impl FnOnce(&Profile) -> Result<String, Error>,
+    value_of: impl Fn(&Profile, &str) -> Result<Option<String>, Error>,
 ) -> Result<Vec<(&'static str, String)>, Error> {
     let permit = &profile.permit;
     let mut options = Vec::new();
@@ -85,10 +88,19 @@ fn options(
         let strictness = |mode: &str| STRICTNESS.iter().position(|word| *word == mode);
         let asked = strictness(mode)
             .ok_or_else(|| refused("appraise", format!("'{mode}' is none of {}", STRICTNESS.join(", "))))?;
-        if strictness(&appraise_of(profile)?).is_none_or(|floor| asked > floor) {
+        let floor = value_of(profile, "appraise")?;
+        if strictness(floor.as_deref().unwrap_or("enforce")).is_none_or(|floor| asked > floor) {
             permitted("appraise", mode, &permit.appraise)?;
         }
         options.push(("--appraise", mode.clone()));
+    }
+    if let Some(measure) = &annotations.measure {
+        let set = value_of(profile, "measure")?;
+        let more = set.is_none() && MEASURED_FREELY.contains(&measure.as_str());
+        if !more && set.as_ref() != Some(measure) {
+            permitted("measure", measure, &permit.measure)?;
+        }
+        options.push(("--measure", measure.clone()));
     }
     if let Some(tpm) = &annotations.tpm {
         permitted("tpm", tpm, &permit.tpm)?;
@@ -120,6 +132,7 @@ mod tests {
             policy: vec!["immutable".into()],
             keys: vec!["/k/a".into(), "/k/b".into()],
             appraise: vec!["fix".into()],
+            measure: vec!["/etc/rules".into()],
             tpm: vec!["swtpm".into()],
         };
         let profile = |file: &str, permit| Profile { file: file.into(), permit };
@@ -136,7 +149,8 @@ mod tests {
     }
 
     fn decide(config: &Config, entry: Option<&str>, annotations: Annotations) -> Result<Plan, String> {
-        plan(config, entry, &annotations, "c1", |_| Ok("log".to_owned())).map_err(|error| error.to_string())
+        plan(config, entry, &annotations, "c1", |_, key| Ok((key == "appraise").then(|| "log".to_owned())))
+            .map_err(|error| error.to_string())
     }
 
     fn asking(profile: &str) -> Annotations {
@@ -231,8 +245,20 @@ mod tests {
             None,
             &Annotations { appraise: Some("log".into()), ..asking("loose") },
             "c",
-            |_| Ok("something later".to_owned()),
+            |_, _| Ok(Some("something later".to_owned())),
         );
         assert!(unknown.is_err(), "a floor that is not understood lets nothing pass");
+    }
+    #[test]
+    fn more_may_be_measured_freely_and_other_rules_only_as_permitted() {
+        let with = |set: Option<&'static str>, measure: &str| {
+            let annotations = Annotations { measure: Some(measure.into()), ..asking("exec") };
+            plan(&config(), None, &annotations, "c", |_, _| Ok(set.map(str::to_owned))).is_ok()
+        };
+        assert!(with(None, "tcb") && with(None, "measure") && with(None, "/etc/rules"));
+        assert!(!with(None, "/etc/other") && !with(None, "exec"));
+        // What the profile sets is not replaced by less.
+        assert!(with(Some("tcb"), "tcb") && with(Some("tcb"), "/etc/rules"));
+        assert!(!with(Some("tcb"), "measure"));
     }
 }

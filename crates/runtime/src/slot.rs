@@ -6,6 +6,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,25 @@ pub(crate) struct State {
     /// Whether the real runtime has said that the container is there. Until then the engine takes it for a failure when
     /// we die, and will never delete what there may be.
     pub created: bool,
+    /// The boot it was done in.
+    pub boot: String,
+}
+
+/// What a slot holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// Nothing has been done.
+    Nothing,
+    /// This has been done, or was about to be.
+    State(Box<State>),
+    /// Something that is no state: written by another version, or damaged.
+    Unreadable,
+}
+
+/// This boot's name; empty where the kernel does not tell.
+pub(crate) fn boot() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }
 
 impl State {
@@ -52,7 +72,7 @@ impl State {
 
     /// Whether an engine still counts on the container. Asked of a slot that nobody holds.
     pub(crate) fn is_alive(&self) -> bool {
-        self.created && self.is_known()
+        self.created && self.is_known() && self.boot == boot()
     }
 }
 
@@ -74,10 +94,7 @@ impl Slots {
     }
 
     fn directory(&self, root: &Path, id: &str) -> PathBuf {
-        use std::os::unix::ffi::OsStrExt as _;
-        let digest = hex::encode(Sha256::digest(root.as_os_str().as_bytes()));
-        let short = digest.get(..12).unwrap_or(&digest);
-        self.0.join(format!("{short}-{id}"))
+        self.0.join(format!("{}{id}", prefix(root)))
     }
 
     /// Takes a container's slot, making it if there is none. Waits for whoever holds it.
@@ -154,9 +171,19 @@ impl Slot {
         self.directory.join("rootfs")
     }
 
-    /// What is written there, if anything whole is.
-    pub(crate) fn state(&self) -> Option<State> {
-        serde_json::from_slice(&std::fs::read(self.directory.join("state")).ok()?).ok()
+    /// The container, if it is one of this root; by the slot's name, whatever is written in it.
+    pub(crate) fn container_of(&self, root: &Path) -> Option<String> {
+        self.directory.file_name()?.to_str()?.strip_prefix(&prefix(root)).map(str::to_owned)
+    }
+
+    /// What is written there.
+    pub(crate) fn record(&self) -> Record {
+        match std::fs::read(self.directory.join("state")) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_or(Record::Unreadable, |state| Record::State(Box::new(state))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Record::Nothing,
+            Err(_) => Record::Unreadable,
+        }
     }
 
     /// Writes what is about to be done, and makes the mount point.
@@ -204,6 +231,24 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
     move |source| Error::Slot { action, path, source }
 }
 
+/// What the names of all slots of one root begin with.
+fn prefix(root: &Path) -> String {
+    let digest = hex::encode(Sha256::digest(root.as_os_str().as_bytes()));
+    format!("{}-", digest.get(..12).unwrap_or(&digest))
+}
+
+/// A mount's name for a container. Engines draw their ids, and those are names already; an id that somebody has chosen
+/// may be long, and another engine, or another namespace of containerd, may have one like it.
+pub(crate) fn default_ns_id(root: &Path, id: &str) -> String {
+    if id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return id.to_owned();
+    }
+    let whole = [root.as_os_str().as_bytes(), b"\0", id.as_bytes()].concat();
+    let digest = hex::encode(Sha256::digest(whole));
+    let readable = id.trim_start_matches('.').chars().filter(|c| *c != '+').take(51);
+    readable.chain(['-']).chain(digest.chars().take(12)).collect()
+}
+
 /// Whether a text can be a container's id, by runc's own rule.
 ///
 /// Source: `validateID`, libcontainer/factory_linux.go, runc 1.1.
@@ -228,6 +273,14 @@ mod tests {
             runtime: "runc".into(),
             globals: Vec::new(),
             created: true,
+            boot: boot(),
+        }
+    }
+
+    fn state_of(slot: &Slot) -> State {
+        match slot.record() {
+            Record::State(state) => *state,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -238,13 +291,36 @@ mod tests {
         let root = base.path().join("runc");
         assert!(slots.existing(&root, "c1").unwrap().is_none());
         let slot = slots.take(&root, "c1").unwrap();
+        assert_eq!(slot.container_of(&root).as_deref(), Some("c1"));
+        assert_eq!(slot.container_of(Path::new("/another")), None);
         slot.prepare(&state(&root)).unwrap();
         assert!(slots.idle().is_empty(), "a held slot is not idle");
         drop(slot);
         let idle = slots.idle();
         assert_eq!(idle.len(), 1);
-        assert_eq!(idle[0].state(), Some(state(&root)));
-        assert!(!idle[0].state().unwrap().is_known());
+        assert_eq!(state_of(&idle[0]), state(&root));
+        assert!(!state_of(&idle[0]).is_known());
+    }
+
+    #[test]
+    fn a_state_of_another_version_is_not_taken_for_none() {
+        let base = tempfile::tempdir().unwrap();
+        let slot = Slots(base.path().join("runtime")).take(Path::new("/r"), "c1").unwrap();
+        assert_eq!(slot.record(), Record::Nothing);
+        for text in ["", "{}", "{\"root\":\"/r\",\"id\":\"c1\"}", "\0\0\0"] {
+            std::fs::write(slot.directory.join("state"), text).unwrap();
+            assert_eq!(slot.record(), Record::Unreadable, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_another_boot_is_alive() {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::create_dir(base.path().join("c1")).unwrap();
+        let now = state(base.path());
+        assert!(now.is_alive());
+        assert!(!State { boot: "another".into(), ..now.clone() }.is_alive());
+        assert!(!State { created: false, ..now }.is_alive());
     }
 
     #[test]
@@ -256,10 +332,10 @@ mod tests {
         slot.prepare(&state(&root)).unwrap();
         let waiting = std::thread::spawn({
             let (slots, root) = (slots.clone(), root.clone());
-            move || slots.take(&root, "c1").unwrap().state()
+            move || slots.take(&root, "c1").unwrap().record()
         });
         slot.remove().unwrap();
-        assert_eq!(waiting.join().unwrap(), None);
+        assert_eq!(waiting.join().unwrap(), Record::Nothing);
         for slot in slots.idle() {
             slot.remove().unwrap();
         }
@@ -270,6 +346,22 @@ mod tests {
     fn two_engines_may_use_one_id() {
         let slots = Slots("/x".into());
         assert_ne!(slots.directory(Path::new("/a"), "c"), slots.directory(Path::new("/b"), "c"));
+    }
+
+    #[test]
+    fn a_mount_has_a_name_of_its_own_that_imafs_takes() {
+        let name = |root: &str, id: &str| default_ns_id(Path::new(root), id);
+        let drawn = "005d9c41914e25c06a66557cf0d5aebf9747f4245745615ff0d808382dc0f99c";
+        assert_eq!(name("/r", drawn), drawn);
+        assert!(name("/r", "web").starts_with("web-"));
+        assert_eq!(name("/r", "web"), name("/r", "web"));
+        assert_ne!(name("/r", "web"), name("/other", "web"));
+        assert_ne!(name("/r", "a+b"), name("/r", "ab"));
+        for id in ["a+b".to_owned(), "x".repeat(242), "...a".to_owned(), "...".to_owned(), "_-.".to_owned()] {
+            let name = name("/r", &id);
+            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            assert!(name.len() <= 64 && name.chars().all(good) && !name.starts_with('.'), "{name}");
+        }
     }
 
     #[test]
