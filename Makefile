@@ -32,9 +32,10 @@ test: check keylime
 	$(CARGO) build --workspace --bins
 	CARGO="$(CARGO)" scripts/test.sh
 
-# Twenty containers and ten kills an engine; IMAFS_ENGINE_CONTAINERS and IMAFS_ENGINE_KILLS ask for more.
+# Ten containers and five kills an engine; IMAFS_ENGINE_CONTAINERS and IMAFS_ENGINE_KILLS ask for more.
 test-engines: build
 	@scripts/install-deps.sh engines
+	@scripts/install-kubernetes-validate.sh
 	RUST_LIB_BACKTRACE=0 $(CARGO) test -p integration --features engines --test engines
 
 check: deps fmt-check clippy doc deny

@@ -50,11 +50,13 @@ swtpm
 engine_packages='
 buildah
 containerd
+docker-compose
 docker.io
 fuse-overlayfs
 podman
 runc
 skopeo
+systemd
 uidmap
 '
 case "${1:-}" in

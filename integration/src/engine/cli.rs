@@ -1,11 +1,12 @@
 //! podman and Docker, which take the same words.
 
-use super::{Ended, Host};
+use super::{Ended, Engine, Host};
 use crate::Scratch;
 use crate::process::{output, succeed, until};
 use anyhow::{Context, Result, ensure};
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -25,7 +26,9 @@ enum Kind {
 #[derive(Debug)]
 pub struct Cli {
     kind: Kind,
+    dir: PathBuf,
     base: Vec<OsString>,
+    environment: Vec<(&'static str, PathBuf)>,
     daemon: Option<Child>,
 }
 
@@ -35,15 +38,56 @@ impl Cli {
     /// # Errors
     /// Fails when the runtime is not built.
     pub fn podman(scratch: &Scratch, host: &Host) -> Result<Self> {
-        let words = |name: &str, value: &Path| [OsString::from(name), value.into()];
-        let mut base = vec![OsString::from("podman")];
-        base.extend(words("--root", &scratch.dir("podman/root")?));
-        base.extend(words("--runroot", &scratch.dir("podman/run")?));
-        base.extend(words("--tmpdir", &scratch.dir("podman/tmp")?));
-        base.extend(words("--runtime", &Host::runtime()?));
+        let mut base = Self::podman_in(scratch, "podman")?;
+        base.extend(["--runtime".into(), host.recorder.clone().into_os_string()]);
         base.extend(["--runtime-flag".into(), format!("imafs-config={}", host.config.display()).into()]);
-        base.extend(["--cgroup-manager".into(), "cgroupfs".into()]);
-        Ok(Self { kind: Kind::Podman, base, daemon: None })
+        Ok(Self::without_daemon(scratch, base, Vec::new()))
+    }
+
+    /// podman with the real runtime, on layers that `mount_program` mounts as its configuration says.
+    ///
+    /// # Errors
+    /// Fails when its directories cannot be made.
+    pub fn podman_on_layers(scratch: &Scratch, mount_program: &Path, config: &Path) -> Result<Self> {
+        let mut base = Self::podman_in(scratch, "layers")?;
+        base.extend(["--storage-driver", "overlay", "--storage-opt"].map(OsString::from));
+        base.push(format!("overlay.mount_program={}", mount_program.display()).into());
+        base.extend(["--runtime", "runc"].map(OsString::from));
+        let environment = vec![("IMAFS_MOUNT_PROGRAM_CONFIG", config.to_owned())];
+        Ok(Self::without_daemon(scratch, base, environment))
+    }
+
+    fn without_daemon(
+        scratch: &Scratch,
+        base: Vec<OsString>,
+        environment: Vec<(&'static str, PathBuf)>,
+    ) -> Self {
+        Self { kind: Kind::Podman, dir: scratch.path().to_owned(), base, environment, daemon: None }
+    }
+
+    /// podman with its data in one directory.
+    fn podman_in(scratch: &Scratch, name: &str) -> Result<Vec<OsString>> {
+        let mut base = vec![OsString::from("podman")];
+        for (option, part) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
+            base.extend([option.into(), scratch.dir(&format!("{name}/{part}"))?.into_os_string()]);
+        }
+        base.extend(["--cgroup-manager", "cgroupfs"].map(OsString::from));
+        Ok(base)
+    }
+
+    /// A command line of buildah on podman's store.
+    pub fn buildah(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("buildah");
+        let shared = ["--root", "--runroot", "--storage-driver", "--storage-opt"];
+        for pair in self.base.windows(2) {
+            if let [name, value] = pair
+                && shared.iter().any(|shared| name == shared)
+            {
+                command.arg(name).arg(value);
+            }
+        }
+        command.args(words).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command
     }
 
     /// Docker, with a runtime `imafs-PROFILE` for each of the profiles.
@@ -53,7 +97,7 @@ impl Cli {
     pub fn docker(scratch: &Scratch, host: &Host, profiles: &[&str], more: &[&str]) -> Result<Self> {
         let dir = scratch.dir("docker")?;
         let socket = format!("unix://{}/docker.sock", dir.display());
-        let program = Host::runtime()?;
+        let program = &host.recorder;
         let runtime = |name: &&str| {
             let args =
                 [format!("--imafs-config={}", host.config.display()), format!("--imafs-profile={name}")];
@@ -70,7 +114,13 @@ impl Cli {
         daemon.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let daemon = daemon.spawn().context("cannot start dockerd")?;
         let base = ["docker", "--host", &socket].map(OsString::from).to_vec();
-        let docker = Self { kind: Kind::Docker, base, daemon: Some(daemon) };
+        let docker = Self {
+            kind: Kind::Docker,
+            dir: scratch.path().to_owned(),
+            base,
+            environment: Vec::new(),
+            daemon: Some(daemon),
+        };
         let up = until(PATIENCE, || Ok(docker.say(&["version"])?.status == Some(0)))?;
         ensure!(
             up,
@@ -84,7 +134,7 @@ impl Cli {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut all = self.base.iter();
         let mut command = Command::new(all.next().cloned().unwrap_or_default());
-        command.args(all).args(words).stdin(Stdio::null());
+        command.args(all).args(words).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         command
     }
 
@@ -138,6 +188,32 @@ impl Cli {
     pub fn start(&self, profile: Option<&str>, name: &str, image_and_program: &[&str]) -> Result<String> {
         let words = succeed(&mut self.run(profile, &["--detach", "--name", name], image_and_program))?;
         Ok(words.lines().last().unwrap_or_default().to_owned())
+    }
+}
+
+impl Engine for Cli {
+    fn run_named(&self, name: &str, program: &[&str]) -> Result<Command> {
+        Ok(self.run(Some("exec"), &["--name", name], &[&["signed"], program].concat()))
+    }
+
+    fn remove_named(&self, name: &str) -> Command {
+        let mut command = self.command(&["rm", "--force"]);
+        if self.kind == Kind::Podman {
+            command.args(["--time", "1"]);
+        }
+        command.arg(name);
+        command
+    }
+
+    fn shim(&self) -> &'static str {
+        match self.kind {
+            Kind::Podman => "conmon",
+            Kind::Docker => "containerd-shim-runc-v2",
+        }
+    }
+
+    fn mark(&self) -> Cow<'_, str> {
+        self.dir.to_string_lossy()
     }
 }
 

@@ -1,9 +1,10 @@
 //! containerd, through `ctr`.
 
-use super::{Ended, Host};
+use super::{Ended, Engine, Host};
 use crate::Scratch;
 use crate::process::{output, succeed, until, wait_for};
 use anyhow::{Context, Result, ensure};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Ctr {
     socket: PathBuf,
+    dir: PathBuf,
+    image: String,
+    recorder: PathBuf,
     daemon: Child,
 }
 
@@ -37,7 +41,14 @@ impl Ctr {
         let mut daemon = Command::new("containerd");
         daemon.arg("--config").arg(config).env("IMAFS_RUNTIME_CONFIG", &host.config);
         daemon.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let ctr = Self { socket, daemon: daemon.spawn().context("cannot start containerd")? };
+        let daemon = daemon.spawn().context("cannot start containerd")?;
+        let ctr = Self {
+            socket,
+            dir: scratch.path().to_owned(),
+            image: String::new(),
+            recorder: host.recorder.clone(),
+            daemon,
+        };
         let up = until(PATIENCE, || Ok(ctr.say(&["version"])?.status == Some(0)))?;
         ensure!(
             up,
@@ -62,32 +73,49 @@ impl Ctr {
         output(&mut self.command(words)).map(|output| Ended::of(&output))
     }
 
-    /// Gives it an OCI archive; the image's name.
+    /// Gives it an OCI archive, the image of all its containers from now on.
     ///
     /// # Errors
     /// Fails when it does not take it.
-    pub fn import(&self, archive: &Path) -> Result<String> {
+    pub fn import(&mut self, archive: &Path) -> Result<()> {
         succeed(self.command(&["image", "import", "--base-name", "signed", "--digests"]).arg(archive))?;
         let names = self.say(&["image", "ls", "--quiet"])?.well()?;
-        names.lines().next().map(str::to_owned).context("ctr imported no image")
+        self.image = names.lines().next().map(str::to_owned).context("ctr imported no image")?;
+        Ok(())
     }
 
     /// `run` of a container with a profile.
     ///
-    /// # Errors
-    /// Fails when the runtime is not built.
-    pub fn run(
-        &self,
-        profile: &str,
-        options: &[&str],
-        image: &str,
-        id: &str,
-        program: &[&str],
-    ) -> Result<Command> {
+    pub fn run(&self, profile: &str, options: &[&str], id: &str, program: &[&str]) -> Command {
         let mut command = self.command(&["run", "--runc-binary"]);
-        command.arg(Host::runtime()?).args(["--annotation", &format!("org.imafs.profile={profile}")]);
-        command.args(options).args([image, id]).args(program);
-        Ok(command)
+        command.arg(&self.recorder).args(["--annotation", &format!("org.imafs.profile={profile}")]);
+        command.args(options).args([self.image.as_str(), id]).args(program);
+        command
+    }
+}
+
+impl Engine for Ctr {
+    fn run_named(&self, name: &str, program: &[&str]) -> Result<Command> {
+        Ok(self.run("exec", &[], name, program))
+    }
+
+    fn remove_named(&self, name: &str) -> Command {
+        // Two commands for what is one with the others; the first has nothing to do where the task has ended.
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "ctr --address \"$1\" task rm --force \"$2\"; ctr --address \"$1\" container rm \"$2\"",
+        ]);
+        command.arg("sh").arg(&self.socket).arg(name).stdin(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn shim(&self) -> &'static str {
+        "containerd-shim-runc-v2"
+    }
+
+    fn mark(&self) -> Cow<'_, str> {
+        self.dir.to_string_lossy()
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Host {
     pub dir: PathBuf,
     /// `runtime.yaml`.
     pub config: PathBuf,
+    /// What engines are given as their runtime: it writes down how it was called and becomes the runtime.
+    pub recorder: PathBuf,
 }
 
 impl Host {
@@ -36,7 +38,29 @@ impl Host {
         }
         let config = dir.join("runtime.yaml");
         std::fs::write(&config, text).context("cannot write runtime.yaml")?;
-        Ok(Self { dir, config })
+        let recorder = dir.join("imafs-runtime");
+        let script = format!(
+            "#!/bin/sh\n{{ for word in \"$@\"; do printf '%s\\t' \"$word\"; done; echo; }} >> {}\nexec {} \"$@\"\n",
+            dir.join("calls").display(),
+            Self::runtime()?.display()
+        );
+        std::fs::write(&recorder, script).context("cannot write the recorder")?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&recorder, mode).context("cannot make the recorder a program")?;
+        Ok(Self { dir, config, recorder })
+    }
+
+    /// How the runtime was called so far, our own options left out: the words of each call.
+    ///
+    /// # Errors
+    /// Fails when nothing was recorded.
+    pub fn calls(&self) -> Result<Vec<Vec<String>>> {
+        let text = std::fs::read_to_string(self.dir.join("calls")).context("no call was recorded")?;
+        let words = |line: &str| {
+            let words = line.split('\t').filter(|word| !word.is_empty() && !word.starts_with("--imafs-"));
+            words.map(str::to_owned).collect()
+        };
+        Ok(text.lines().map(words).collect())
     }
 
     /// The runtime itself.

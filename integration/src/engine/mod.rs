@@ -15,7 +15,26 @@ pub use host::Host;
 pub use image::Image;
 
 use anyhow::{Result, ensure};
-use std::process::Output;
+use std::borrow::Cow;
+use std::process::{Command, Output};
+
+/// What storms need of an engine: containers by name, from the signed image, with the profile `exec`.
+pub trait Engine {
+    /// Runs one in the foreground; it is there when the program has ended, to be removed.
+    ///
+    /// # Errors
+    /// Fails when the runtime is not built.
+    fn run_named(&self, name: &str, program: &[&str]) -> Result<Command>;
+
+    /// Removes one, whatever has become of it.
+    fn remove_named(&self, name: &str) -> Command;
+
+    /// The program that watches over a container.
+    fn shim(&self) -> &'static str;
+
+    /// What stands on the command lines of all its processes, and of nobody else's.
+    fn mark(&self) -> Cow<'_, str>;
+}
 
 /// What a program in a container ended with.
 #[derive(Debug, Clone, PartialEq, Eq)]

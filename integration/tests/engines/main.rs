@@ -2,10 +2,15 @@
 //!
 //! Each engine is one test, because making its image takes longer than most of what is then asked of it.
 
+mod builds;
 mod commands;
+mod papers;
+mod readme;
+mod recorded;
 mod refusals;
 mod seeds;
 mod storms;
+mod traces;
 mod users;
 
 use anyhow::{Context, Result, ensure};
@@ -23,7 +28,9 @@ fn host(scratch: &Scratch, image: &Image) -> Result<Host> {
     let locked = "policy: exec\nkey: /nonexistent/key.pem\n".to_owned();
     let permit = "{policy: [immutable], appraise: [log]}";
     let mut profiles = vec![("exec", exec_profile(image), permit), ("locked", locked, "{}")];
-    profiles.extend(seeds::profiles(&scratch.dir("policies")?, &image.keys.certificate)?);
+    let policies = scratch.dir("policies")?;
+    profiles.extend(seeds::profiles(&policies, &image.keys.certificate)?);
+    profiles.extend(users::profiles(&policies, &image.keys.certificate)?);
     Host::new(scratch, "", &profiles)
 }
 
@@ -65,9 +72,31 @@ fn podman_runs_containers_on_checked_root_filesystems() -> Result<()> {
     refusals::are_told(&podman)?;
     refusals::by_annotation(&podman)?;
     users::of_a_user_namespace(&podman, &["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"])?;
+    builds::signed_in_stages(&scratch, &podman, &image.keys)?;
     storms::of_containers(&podman)?;
     storms::of_kills(&podman)?;
-    seeds::walk_through(&podman)
+    seeds::walk_through(&podman)?;
+    recorded::calls_are_replayed(&host, "podman")
+}
+
+#[test]
+fn podman_and_buildah_build_on_layers_that_imafs_mounts() -> Result<()> {
+    need!(
+        Need::Root,
+        Need::Fuse,
+        Need::Program("podman"),
+        Need::Program("buildah"),
+        Need::Program("mmdebstrap")
+    );
+    let scratch = Scratch::new()?;
+    let Some(image) = Image::make(&scratch)? else { return Ok(()) };
+    builds::on_checked_layers(&scratch, &host(&scratch, &image)?, &image)
+}
+
+#[test]
+fn the_readme_leads_from_nothing_to_a_refusal() -> Result<()> {
+    need!(Need::Root, Need::Fuse, Need::Program("podman"), Need::Program("unshare"));
+    readme::leads_to_a_refusal(&Scratch::new()?)
 }
 
 #[test]
@@ -93,7 +122,11 @@ fn docker_runs_containers_on_checked_root_filesystems() -> Result<()> {
     commands::on_a_running_container(&docker, &scratch)?;
     refusals::are_told(&docker)?;
     storms::of_containers(&docker)?;
-    seeds::commit_drops_labels(&docker)
+    storms::of_kills(&docker)?;
+    seeds::commit_drops_labels(&docker)?;
+    drop(docker);
+    users::of_docker(&scratch, &host, &image)?;
+    recorded::calls_are_replayed(&host, "docker")
 }
 
 #[test]
@@ -109,16 +142,16 @@ fn containerd_runs_containers_on_checked_root_filesystems() -> Result<()> {
     podman
         .say(&["save", "--quiet", "--format", "oci-archive", "--output", &archive_name, "signed"])?
         .well()?;
-    let ctr = Ctr::new(&scratch, &host)?;
-    let name = ctr.import(&archive)?;
+    let mut ctr = Ctr::new(&scratch, &host)?;
+    ctr.import(&archive)?;
     let run = |profile: &str, id: &str, program: &[&str]| -> Result<Ended> {
-        Ok(Ended::of(&output(&mut ctr.run(profile, &["--rm"], &name, id, program)?)?))
+        Ok(Ended::of(&output(&mut ctr.run(profile, &["--rm"], id, program))?))
     };
     proven(run("exec", "proof", &["sh", "-c", PROOF])?)?;
     run("nosuch", "nosuch", &["true"])?.refused("there is no imafs profile 'nosuch'")?;
     run("locked", "locked", &["true"])?.refused("/nonexistent/key.pem")?;
     // In the background: exec into it, pause it, go on, kill it.
-    let background = output(&mut ctr.run("exec", &["--detach"], &name, "web", &["sleep", "600"])?)?;
+    let background = output(&mut ctr.run("exec", &["--detach"], "web", &["sleep", "600"]))?;
     Ended::of(&background).well()?;
     let exec = |program: &[&str]| ctr.say(&[&["task", "exec", "--exec-id", "e", "web"], program].concat());
     exec(&["ls", "/"])?.well()?;
@@ -128,5 +161,8 @@ fn containerd_runs_containers_on_checked_root_filesystems() -> Result<()> {
     exec(&["ls", "/"])?.well()?;
     ctr.say(&["task", "rm", "--force", "web"])?.well()?;
     ctr.say(&["container", "rm", "web"])?.well()?;
-    Host::is_clean_of(&["proof", "nosuch", "locked", "web"].map(str::to_owned))
+    Host::is_clean_of(&["proof", "nosuch", "locked", "web"].map(str::to_owned))?;
+    storms::of_containers(&ctr)?;
+    storms::of_kills(&ctr)?;
+    recorded::calls_are_replayed(&host, "containerd")
 }

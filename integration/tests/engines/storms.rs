@@ -1,20 +1,22 @@
 //! Many containers at once, and processes killed at random moments: afterwards the host is clean.
 
+use crate::traces::Traces;
 use anyhow::{Context, Result, ensure};
-use integration::engine::{Cli, Ended, Host};
-use integration::process::{output, until};
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
+use integration::engine::{Ended, Engine, Host};
+use integration::process::{output, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeMap;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 /// Containers of [`of_containers`]: `$IMAFS_ENGINE_CONTAINERS`, else few enough for every run.
 fn containers() -> usize {
-    number("IMAFS_ENGINE_CONTAINERS", 20)
+    number("IMAFS_ENGINE_CONTAINERS", 10)
 }
 
-/// Kills of [`of_kills`]: `$IMAFS_ENGINE_KILLS`, else few enough for every run.
+/// Kills of [`of_kills`]: `$IMAFS_ENGINE_KILLS`, else each aim once.
 fn kills() -> usize {
-    number("IMAFS_ENGINE_KILLS", 10)
+    number("IMAFS_ENGINE_KILLS", 5)
 }
 
 fn number(name: &str, default: usize) -> usize {
@@ -22,89 +24,123 @@ fn number(name: &str, default: usize) -> usize {
 }
 
 /// Ten at a time.
-pub fn of_containers(engine: &Cli) -> Result<()> {
+pub fn of_containers(engine: &dyn Engine) -> Result<()> {
+    let traces = Traces::before(engine)?;
     for batch in 0..containers().div_ceil(10) {
-        let start = |n: usize| {
-            let name = format!("storm-{batch}-{n}");
-            let mut run = engine.run(Some("exec"), &["--rm", "--name", &name], &["signed", "ls", "/usr"]);
-            run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        let name = |n: usize| format!("storm-{batch}-{n}");
+        let start = |n: usize| -> Result<Child> {
+            let mut run = engine.run_named(&name(n), &["ls", "/usr"])?;
+            Ok(run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
         };
-        let all = (0..10).map(start).collect::<Result<Vec<_>, _>>()?;
+        let all = (0..10).map(start).collect::<Result<Vec<_>>>()?;
         for child in all {
             let ended = Ended::of(&child.wait_with_output()?);
             ended.well().with_context(|| format!("batch {batch}"))?;
         }
-    }
-    nothing_is_mounted()
-}
-
-/// Kills the engine's monitor, the runtime or imafs while a container comes up or goes down.
-pub fn of_kills(engine: &Cli) -> Result<()> {
-    let mut killed = 0;
-    for round in 0..kills() {
-        let name = format!("kill-{round}");
-        let mut run = engine.run(Some("exec"), &["--name", &name], &["signed", "sleep", "0.2"]);
-        let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        // Moments spread over what a container's life takes here; which step is met differs from run to run.
-        std::thread::sleep(Duration::from_millis(30 + 61 * (round as u64 * 7 % 20)));
-        killed += usize::from(kill_one_of(&name, round)?);
-        // A client may wait for a container whose monitor is gone; it is not what is tested.
-        if integration::process::wait_for(&mut child, Duration::from_secs(20))?.is_none() {
-            child.kill()?;
+        // Removed side by side as well.
+        let remove = |n: usize| Ok(engine.remove_named(&name(n)).stdout(Stdio::null()).spawn()?);
+        for mut child in (0..10).map(remove).collect::<Result<Vec<Child>>>()? {
             child.wait()?;
         }
-        let _removed = engine.say(&["rm", "--force", "--time", "1", &name])?;
     }
-    eprintln!("{killed} of {} kills met a process", kills());
-    engine.once(Some("exec"), &[], &["signed", "ls", "/"])?.well().context("the next container")?;
-    nothing_is_mounted()
+    traces.nothing_is_new(engine)
 }
 
-/// Kills one process that has the container's name or the id that belongs to it on its command line.
-fn kill_one_of(name: &str, round: usize) -> Result<bool> {
-    let wanted: &[&str] = match round % 3 {
-        0 => &["imafs-runtime", "runc"],
-        1 => &["imafs"],
-        _ => &["conmon"],
-    };
-    // Of a test's own engine alone: its scratch directory is in every path.
-    let mine = |words: &str| words.contains("imafs-proof-") && !words.starts_with("podman");
-    for pid in pids()? {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words = String::from_utf8_lossy(&line).replace('\0', " ");
-        let program = words.split(' ').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        if wanted.contains(&program)
-            && mine(&words)
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
-        {
-            eprintln!("{name}: killing {program}");
-            // It may have ended by itself meanwhile.
-            return Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok());
+/// Whom a kill is meant for: a program, and a word of its command line.
+struct Aim {
+    program: &'static str,
+    word: &'static str,
+}
+
+/// A container's whole life: each of these runs at some step of it.
+fn aims(engine: &dyn Engine) -> [Aim; 5] {
+    let aim = |program, word| Aim { program, word };
+    [
+        aim("imafs-runtime", "create"),
+        aim("imafs", "mount"),
+        aim(engine.shim(), ""),
+        aim("runc", "create"),
+        aim("imafs-runtime", "delete"),
+    ]
+}
+
+/// Kills the engine's shim, the runtime, the real one or imafs, a random while after it has appeared. Each kill meets
+/// its process: where that was gone before the while was over, it is tried again sooner.
+pub fn of_kills(engine: &dyn Engine) -> Result<()> {
+    let traces = Traces::before(engine)?;
+    let mut random = Random::new();
+    let mut met = BTreeMap::new();
+    let mut missed = 0;
+    for (round, aim) in aims(engine).iter().cycle().take(kills()).enumerate() {
+        let mut longest = 800;
+        for attempt in 0.. {
+            ensure!(attempt < 12, "nothing is to be met of {} {}", aim.program, aim.word);
+            let name = format!("kill-{round}-{attempt}");
+            let mut run = engine.run_named(&name, &["sleep", "0.3"])?;
+            let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            let step = kill(engine, aim, Duration::from_millis(random.below(longest)))?;
+            // A client may wait for a container whose shim is gone; it is not what is tested.
+            if wait_for(&mut child, Duration::from_secs(10))?.is_none() {
+                child.kill()?;
+                child.wait()?;
+            }
+            output(&mut engine.remove_named(&name))?;
+            match step {
+                Some(step) => {
+                    *met.entry(format!("{} {} {step}", aim.program, aim.word)).or_insert(0) += 1;
+                    break;
+                }
+                None => (missed, longest) = (missed + 1, (longest / 2).max(1)),
+            }
         }
     }
-    Ok(false)
+    eprintln!("{} kills met a process ({missed} came too late and were made again): {met:#?}", kills());
+    let mut next = engine.run_named("next", &["ls", "/"])?;
+    Ended::of(&output(&mut next)?).well().context("the next container")?;
+    output(&mut engine.remove_named("next"))?;
+    traces.nothing_is_new(engine)
 }
 
-fn pids() -> Result<Vec<i32>> {
-    let entries = std::fs::read_dir("/proc")?.flatten();
-    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+/// Waits for the process, then for `delay`, and kills it. Gives the step that was met, `None` if it had ended.
+fn kill(engine: &dyn Engine, aim: &Aim, delay: Duration) -> Result<Option<String>> {
+    let patience = Instant::now() + Duration::from_secs(30);
+    let found = loop {
+        let mut all = crate::traces::processes(engine)?.into_iter();
+        let hit = all.find(|process| process.program == aim.program && process.has(aim.word));
+        match hit {
+            Some(process) => break process,
+            None if Instant::now() > patience => return Ok(None),
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    std::thread::sleep(delay);
+    let step = crate::traces::step();
+    let Some(pid) = Pid::from_raw(found.pid).filter(|_| found.is_there()) else { return Ok(None) };
+    Ok(kill_process(pid, Signal::KILL).is_ok().then_some(step))
 }
 
-/// No slot of a container that is gone, and no mount of imafs: what a kill left, the sweep takes away.
-fn nothing_is_mounted() -> Result<()> {
-    let sweep = || output(std::process::Command::new(Host::runtime()?).arg("imafs-sweep"));
-    let mut left: Vec<PathBuf> = Vec::new();
-    let clean = until(Duration::from_secs(30), || {
-        sweep()?;
-        let slots = std::fs::read_dir("/run/imafs/runtime").into_iter().flatten().flatten();
-        left = slots.map(|entry| entry.path()).filter(|path| is_ours(path)).collect();
-        Ok(left.is_empty())
-    })?;
-    ensure!(clean, "left behind: {left:?}");
-    Ok(())
+/// Numbers nobody has to guess; `$IMAFS_ENGINE_SEED` repeats a run.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let seed = number("IMAFS_ENGINE_SEED", clock.subsec_nanos() as usize);
+        eprintln!("kills by IMAFS_ENGINE_SEED={seed}");
+        Self(seed as u64 | 1)
+    }
+
+    /// xorshift64.
+    fn below(&mut self, limit: u64) -> u64 {
+        for (left, by) in [(true, 13), (false, 7), (true, 17)] {
+            self.0 ^= if left { self.0 << by } else { self.0 >> by };
+        }
+        self.0 % limit
+    }
 }
 
-/// Whether a slot belongs to an engine of a test: its bundle lies in a scratch directory.
-fn is_ours(slot: &std::path::Path) -> bool {
-    std::fs::read_to_string(slot.join("state")).is_ok_and(|state| state.contains("imafs-proof-"))
+/// Whether the runtime itself finds everything in order.
+pub fn sweep() -> Result<()> {
+    let swept = output(std::process::Command::new(Host::runtime()?).arg("imafs-sweep"))?;
+    Ended::of(&swept).well().map(drop)
 }

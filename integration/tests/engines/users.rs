@@ -1,9 +1,29 @@
 //! Root in the container is somebody else on the host.
 
 use anyhow::{Context, Result, ensure};
-use integration::engine::Cli;
+use integration::Scratch;
+use integration::engine::{Cli, Ended, Engine, Host, Image};
+use integration::process::{output, succeed};
+use std::path::Path;
+use std::process::Command;
 
-/// Owners are right inside, and the container is checked all the same.
+/// Who root in the containers of these tests is on the host.
+const ROOT: u32 = 100_000;
+
+/// The user whose ids dockerd hands out; made for the test, because Docker takes them from the host's own files.
+const USER: &str = "imafs-remap";
+
+/// Profiles that measure what one user of the host reads.
+pub fn profiles(dir: &Path, key: &Path) -> Result<Vec<(&'static str, String, &'static str)>> {
+    let profile = |name: &'static str, uid: u32| -> Result<_> {
+        let policy = dir.join(format!("{name}.policy"));
+        std::fs::write(&policy, format!("measure func=FILE_CHECK mask=MAY_READ uid={uid} fowner={uid}\n"))?;
+        Ok((name, format!("policy: {}\nkey: {}\n", policy.display(), key.display()), "{}"))
+    };
+    Ok(vec![profile("read-by-root", 0)?, profile("read-by-mapped", ROOT)?])
+}
+
+/// Owners are right inside, the container is checked all the same, and rules are about the ids that the host sees.
 pub fn of_a_user_namespace(engine: &Cli, options: &[&str]) -> Result<()> {
     let program = "set -e
         test $(stat -c %u /usr/bin/ls) = 0
@@ -13,6 +33,70 @@ pub fn of_a_user_namespace(engine: &Cli, options: &[&str]) -> Result<()> {
         awk '{ print $2 }' /proc/self/uid_map";
     let words = engine.once(Some("exec"), options, &["signed", "sh", "-c", program])?.well();
     let words = words.context("in a user namespace")?;
-    ensure!(words.lines().any(|line| line.trim() == "100000"), "root is not mapped: {words}");
+    ensure!(words.lines().any(|line| line.trim() == ROOT.to_string()), "root is not mapped: {words}");
+    for (profile, measured) in [("read-by-mapped", true), ("read-by-root", false)] {
+        let options = [options, &["--detach", "--name", profile]].concat();
+        let started = output(&mut engine.run(Some(profile), &options, &["signed", "sleep", "600"]))?;
+        let id = Ended::of(&started).well()?;
+        engine.say(&["exec", profile, "cat", "/etc/debian_version"])?.well()?;
+        // The list is the host's root's to read, and the container's root is somebody else.
+        let list = list_of(id.lines().last().unwrap_or_default())?;
+        ensure!(list.contains("/etc/debian_version") == measured, "{profile} has measured {list}");
+        engine.say(&["exec", profile, "cat", "/.imafs/measurements"])?.refused("ermission denied")?;
+        output(&mut engine.remove_named(profile))?;
+    }
     Ok(())
+}
+
+/// A running container's measurement list, read on the host.
+fn list_of(id: &str) -> Result<String> {
+    let slots = std::fs::read_dir("/run/imafs/runtime").context("there are no slots")?.flatten();
+    let slot = slots.map(|slot| slot.path()).find(|path| path.to_string_lossy().ends_with(id));
+    let list = slot.context("the container has no slot")?.join("rootfs/.imafs/measurements");
+    std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))
+}
+
+/// Docker, told to map the root of all containers to a user of its own.
+pub fn of_docker(scratch: &Scratch, host: &Host, image: &Image) -> Result<()> {
+    let _user = User::new()?;
+    let docker =
+        Cli::docker(scratch, host, &["exec", "read-by-root", "read-by-mapped"], &["--userns-remap", USER])?;
+    docker.import(&image.tar, "signed")?;
+    of_a_user_namespace(&docker, &[])
+}
+
+/// The user, and its lines in `/etc/subuid` and `/etc/subgid`, until this is dropped.
+struct User;
+
+impl User {
+    fn new() -> Result<Self> {
+        // What an earlier run may have left; there is none as a rule.
+        drop(Self);
+        succeed(Command::new("useradd").args(["--system", "--no-create-home", "--user-group", USER]))?;
+        let user = Self;
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            std::fs::write(file, format!("{text}{USER}:{ROOT}:65536\n")).with_context(|| file.to_owned())?;
+        }
+        Ok(user)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            let Ok(text) = std::fs::read_to_string(file) else { continue };
+            let others = text.lines().filter(|line| !line.starts_with(&format!("{USER}:")));
+            let kept: String = others.map(|line| format!("{line}\n")).collect();
+            if kept != text
+                && let Err(error) = std::fs::write(file, kept)
+            {
+                eprintln!("{file} keeps {USER}: {error}");
+            }
+        }
+        let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        if known.lines().any(|line| line.starts_with(&format!("{USER}:"))) {
+            drop(succeed(Command::new("userdel").arg(USER)));
+        }
+    }
 }
