@@ -214,6 +214,11 @@ impl Mount {
         &self.target
     }
 
+    /// Where imafs keeps the state of its running mounts for this test.
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
     /// A path in the mount, given relative to its root.
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         self.target.join(inside)

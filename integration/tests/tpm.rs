@@ -6,6 +6,7 @@ use integration::swtpm::{BANKS, Swtpm, pcrread};
 use integration::{Mount, Need, Stand, need, pcrs};
 use rustix::process::Signal;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -37,6 +38,36 @@ fn replays(mount: &Mount, values: &[pcrs::Value], dir: &Path) -> Result<u64> {
         ensure!(values.contains(&replayed), "{bank}: the list replays to {}", replayed.hex);
     }
     Ok(entries)
+}
+
+/// Has imafs-attest replay evidence of the mount: in each bank to what `tpm2_pcrread` says.
+fn attest_replays(mount: &Mount, values: &[pcrs::Value], dir: &Path) -> Result<()> {
+    let nonce = "5a".repeat(32);
+    let evidence = dir.join("evidence");
+    let mut quote = Command::new(integration::process::ours("imafs-attest")?);
+    quote.env("IMAFS_RUN_DIR", mount.run_dir()).args(["quote", "--nonce", &nonce, "--mount"]);
+    let words = integration::process::succeed(quote.arg(mount.target()).arg("--output").arg(&evidence))?;
+    let key =
+        words.lines().find_map(|line| line.strip_prefix("key ")?.split(' ').next()).context("no key")?;
+    // Every file of the mount's source, as coreutils digest it.
+    let digests = integration::process::succeed(
+        Command::new("sh").args(["-c", "sha256sum file-* > ../digests"]).current_dir(dir.join("source")),
+    );
+    digests.context("cannot digest the source")?;
+    let mut verify = Command::new(integration::process::ours("imafs-attest")?);
+    verify.arg("verify").arg(&evidence).args(["--nonce", &nonce, "--json", "--ak", key, "--digests"]);
+    let verdict: serde_json::Value =
+        serde_json::from_str(&integration::process::succeed(verify.arg(dir.join("digests")))?)?;
+    let registers = verdict.get("registers").and_then(serde_json::Value::as_array).context("no registers")?;
+    ensure!(registers.len() == BANKS.len(), "{registers:?}");
+    for value in values {
+        let replayed = registers.iter().any(|register| {
+            register.get("bank") == Some(&value.bank.as_str().into())
+                && register.get("replayed") == Some(&value.hex.as_str().into())
+        });
+        ensure!(replayed, "imafs-attest replays {} to something else: {registers:?}", value.bank);
+    }
+    Ok(())
 }
 
 fn on_threads(work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
@@ -76,6 +107,7 @@ fn five_thousand_measured_opens_from_eight_threads_replay_to_every_bank() -> Res
     let values = tpm.pcr(10)?;
     let entries = replays(&mount, &values, stand.scratch.path())?;
     ensure!(entries == FILES as u64 + 1, "{entries} entries");
+    attest_replays(&mount, &values, stand.scratch.path())?;
     // And what the mount shows is what the TPM says.
     let shown = pcrs::parse(&String::from_utf8(mount.control("pcrs")?)?)?;
     ensure!(values.iter().all(|value| shown.contains(value)), "{shown:?}");

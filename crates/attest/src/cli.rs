@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ima::PcrIndex;
+use ima::{Digest, HashAlgo, PcrIndex};
 
 /// Fetch quotes of measurement lists, and say whether a list is to be trusted.
 #[derive(Debug, Parser)]
@@ -22,10 +22,75 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Ask a mount for evidence: a quote by its TPM, and the list up to it.
+    Quote(QuoteArgs),
     /// Say whether evidence is to be trusted, and why not.
     Verify(VerifyArgs),
     /// The same as a page for people: one HTML file that needs no network.
     Report(ReportArgs),
+    /// Make a Keylime runtime policy of a root filesystem.
+    Policy(PolicyArgs),
+}
+
+/// `imafs-attest quote`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    imafs-attest quote --mount /mnt/web --nonce $(openssl rand -hex 32) -o web.evidence\n  \
+    imafs-attest quote --socket tcp:192.0.2.7:4750 --nonce $NONCE -o web.evidence\n\n\
+    The nonce is the verifier's own, made anew for each question and kept for imafs-attest verify.\n\
+    It prints the name of the attestation key, which a verifier trusts with --ak.")]
+pub struct QuoteArgs {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub from: FromArgs,
+    /// The verifier's nonce, in hex: 16 to 64 bytes.
+    #[arg(long, value_name = "HEX", value_parser = parse_nonce)]
+    pub nonce: Nonce,
+    /// Where the evidence goes.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct FromArgs {
+    /// The imafs that is mounted here on this machine; as root.
+    #[arg(long, value_name = "DIR")]
+    pub mount: Option<PathBuf>,
+    /// An imafs that was mounted with --attest: unix:PATH or tcp:HOST:PORT.
+    #[arg(long, value_name = "SOCKET")]
+    pub socket: Option<SocketPlace>,
+}
+
+/// Where evidence is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketPlace {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// A host and a port.
+    Tcp(String),
+}
+
+impl std::str::FromStr for SocketPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            Some(("tcp", address)) if address.contains(':') => Ok(Self::Tcp(address.to_owned())),
+            Some(_) | None => Err("write unix:PATH or tcp:HOST:PORT".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for SocketPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
 }
 
 /// `imafs-attest verify`.
@@ -97,6 +162,31 @@ pub struct QuestionArgs {
     pub insecure_allow_unproven: bool,
 }
 
+/// `imafs-attest policy`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    imafs-attest policy /srv/rootfs -o image.json\n  \
+    imafs-attest policy rootfs.tar --exclude '/var/log/.*' -o image.json\n  \
+    imafs-attest verify web.evidence --nonce $NONCE --ak ak.pem --runtime-policy image.json\n\n\
+    Every regular file is listed with its digest. Keylime's verifier reads the policy as it is.")]
+pub struct PolicyArgs {
+    /// A directory, or a tar archive that is not compressed.
+    #[arg(value_name = "ROOTFS|TAR")]
+    pub source: PathBuf,
+    /// Where the policy goes [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Hash algorithm of the list's file digests.
+    #[arg(short = 'a', long, value_name = "NAME", default_value = "sha256", value_parser = parse_algo)]
+    pub hash_algo: HashAlgo,
+    /// Leave out of account what begins with this regular expression (repeatable).
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+    /// What the list may begin with, as algorithm:hex, for verifiers to whom the boot's registers are not quoted.
+    #[arg(long, value_name = "DIGEST")]
+    pub boot_aggregate: Vec<Digest>,
+}
+
 /// Which attestation key is trusted.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -162,6 +252,12 @@ pub fn parse_nonce(text: &str) -> Result<Nonce, String> {
 
 /// The registers that software may reset, so that a list in them proves nothing.
 const RESETTABLE: [u32; 2] = [16, 23];
+
+fn parse_algo(text: &str) -> Result<HashAlgo, String> {
+    HashAlgo::from_name(text).filter(|algo| algo.is_in_kernels() && algo.digest_len() >= 20).ok_or_else(
+        || "not a hash algorithm of runtime policies (sha1, sha256, sha384, sha512, ...)".to_owned(),
+    )
+}
 
 fn parse_pcr(text: &str) -> Result<PcrIndex, String> {
     let pcr = text.parse().ok().and_then(PcrIndex::new).filter(|pcr| pcr.value() < 24);

@@ -21,7 +21,8 @@ pub(crate) struct Judgement<'a> {
     pub(crate) unproven: Unproven,
     pub(crate) selection: EntrySelection,
     /// What was quoted, the registers of the boot among it.
-    pub(crate) boot: &'a Quoted,
+    /// `None` where it is not known.
+    pub(crate) boot: Option<&'a Quoted>,
     /// Entries that are to be believed.
     pub(crate) proven: Option<usize>,
     /// Entries that replay to the registers, believed or not.
@@ -37,6 +38,7 @@ pub(crate) struct Judged {
     /// The first of each kind of reason, and how many there are.
     offences: Vec<(Reason, u64)>,
     fault: Option<ListError>,
+    /// What became of the first entry, where it is called boot_aggregate.
     boot_aggregate: Option<EntryCause>,
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn judge(list: &[u8], judgement: &Judgement<'_>) -> Judged {
             }
         };
         let cause = judgement.cause(index, &parsed);
-        if index == 0 {
+        if index == 0 && parsed.entry.name() == Some(BOOT_AGGREGATE) {
             judged.boot_aggregate = Some(cause);
         }
         judged.note(index as u64, &parsed.entry, cause, judgement);
@@ -94,7 +96,8 @@ impl Judgement<'_> {
     /// The first entry, by the registers of the boot where they were quoted, else by the reference.
     fn boot_aggregate(&self, entry: &Entry) -> EntryCause {
         let Some(digest) = entry.digest() else { return EntryCause::UnknownEntry };
-        match self.aggregate(digest.algo()) {
+        let Some(boot) = self.boot else { return EntryCause::Unproven };
+        match aggregate(boot, digest.algo()) {
             Some(aggregate) if aggregate == digest => EntryCause::BootAggregate,
             Some(_) => EntryCause::WrongBootAggregate,
             None => match self.references.judge(entry) {
@@ -103,16 +106,17 @@ impl Judgement<'_> {
             },
         }
     }
+}
 
-    fn aggregate(&self, algo: HashAlgo) -> Option<Digest> {
-        let quoted = self.boot.get(&algo)?;
-        let mut pcrs = Pcrs::new(algo).ok()?;
-        let last = if algo == HashAlgo::Sha1 { 7 } else { 9 };
-        for pcr in (0..=last).filter_map(PcrIndex::new) {
-            pcrs.set(pcr, *quoted.get(&pcr)?).ok()?;
-        }
-        Some(ima::boot_aggregate(&pcrs))
+/// The aggregate of the boot's registers, where all of them were quoted in this bank.
+fn aggregate(boot: &Quoted, algo: HashAlgo) -> Option<Digest> {
+    let quoted = boot.get(&algo)?;
+    let mut pcrs = Pcrs::new(algo).ok()?;
+    let last = if algo == HashAlgo::Sha1 { 7 } else { 9 };
+    for pcr in (0..=last).filter_map(PcrIndex::new) {
+        pcrs.set(pcr, *quoted.get(&pcr)?).ok()?;
     }
+    Some(ima::boot_aggregate(&pcrs))
 }
 
 impl Judged {
@@ -196,11 +200,9 @@ pub(crate) fn report_content(judged: &Judged, judgement: &Judgement<'_>, finding
             findings
                 .passed(CheckName::BootAggregate, "the first entry is the aggregate of the boot's registers");
         }
-        // Told below, or why nothing is believed is told above.
-        Some(EntryCause::WrongBootAggregate | EntryCause::Unproven | EntryCause::TemplateDigest) => {
-            findings.skipped(CheckName::BootAggregate, "the first entry does not count");
-        }
-        Some(_) | None => findings.failed_at(
+        // That it is wrong, or why nothing is believed, is told elsewhere.
+        Some(_) => findings.skipped(CheckName::BootAggregate, "the first entry does not count"),
+        None => findings.failed_at(
             CheckName::BootAggregate,
             ReasonKind::BootAggregate,
             "the list does not begin with boot_aggregate",

@@ -161,8 +161,7 @@ pub fn verify(file: &[u8], question: &Question<'_>) -> Result<Verdict, VerifyErr
     let quoted = check_registers(&parsed, question, &mut findings);
     let is_believed = findings.is_good();
 
-    let quoted = quoted.unwrap_or_default();
-    let targets = targets(&quoted, question.pcrs);
+    let targets = quoted.as_ref().map(|quoted| targets(quoted, question.pcrs)).unwrap_or_default();
     let replays = replay::replay(parsed.evidence.list, &targets).map_err(VerifyError::Bank)?;
     let reached = reached(&replays);
     let judgement = Judgement {
@@ -171,7 +170,7 @@ pub fn verify(file: &[u8], question: &Question<'_>) -> Result<Verdict, VerifyErr
         violations: question.violations,
         unproven: question.unproven,
         selection: question.entries,
-        boot: &quoted,
+        boot: quoted.as_ref(),
         proven: reached.filter(|_| is_believed),
         replayed: reached,
     };

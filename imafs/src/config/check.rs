@@ -142,6 +142,16 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
         let message = "a list that goes on from a journal cannot share a TPM";
         problems.add("host-list", message, "drop --journal, or give the mount a PCR of its own");
     }
+    let has_tpm = matches!(options.tpm, Some(TpmChoice::Tcti(_) | TpmChoice::Own(_)));
+    for (key, is_named) in [("attest", options.attest.is_some()), ("ak-cert", options.ak_cert.is_some())] {
+        if is_named && !has_tpm {
+            problems.add(key, "there is nothing to quote without a TPM", "name one with --tpm");
+        }
+        if is_named && options.host_list.is_some() {
+            let message = "a list that shares its TPM with others cannot be quoted yet";
+            problems.add(key, message, "drop --host-list, or give the mount a PCR of its own");
+        }
+    }
     if options.read_only == Some(true) && options.appraise == Some(AppraiseMode::Fix) {
         problems.add(
             "appraise",

@@ -5,6 +5,7 @@
 //! filled in, paths absolute, contradictions refused. Nothing here mounts, and of the file system only the profile
 //! itself is read.
 
+mod attest_place;
 mod check;
 mod list;
 mod modes;
@@ -17,6 +18,7 @@ mod suggest;
 mod tpm_choice;
 mod values;
 
+pub use attest_place::AttestPlace;
 pub use check::{InvalidConfig, Problem};
 pub use modes::{
     AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, MountFlag, PassthroughMode,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ima::{HashAlgo, PcrIndex, Template};
 
+use super::attest_place::AttestPlace;
 use super::check::{InvalidConfig, Problems, settings, source};
 use super::modes::{
     AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, MountFlag, PassthroughMode,
@@ -113,6 +114,10 @@ pub struct MountConfig {
     pub journal: Option<PathBuf>,
     /// Bytes of memory for the list's entries; with a journal alone.
     pub list_memory: Option<usize>,
+    /// Where evidence is served.
+    pub attest: Option<AttestPlace>,
+    /// The certificates that go with it.
+    pub ak_cert: Option<PathBuf>,
     /// Audit sinks; `None` when none was named.
     pub audit: Option<Vec<AuditTarget>>,
     /// Shape of audit records.
@@ -250,6 +255,8 @@ fn complete(
         list_memory: options.list_memory.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         hash_threads: threads(options.hash_threads, options.journal.is_some()),
         journal: options.journal,
+        attest: options.attest,
+        ak_cert: options.ak_cert,
         audit: Some(options.audit).filter(|sinks| !sinks.is_empty()),
         audit_format: options.audit_format.unwrap_or_default(),
         integrity_audit: options.integrity_audit.unwrap_or_default(),

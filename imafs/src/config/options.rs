@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::attest_place::AttestPlace;
 use super::list::one_or_many;
 use super::modes::{
     AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, MountFlag, PassthroughMode,
@@ -144,6 +145,16 @@ pub struct Options {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub list_memory: Option<ByteSize>,
+
+    /// Serve evidence (a quote and the list) to whoever connects: unix:PATH or tcp:ADDR:PORT; needs a TPM
+    #[arg(long, value_name = "SOCKET")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attest: Option<AttestPlace>,
+
+    /// Certificates to hand on with evidence: the attestation key's, and its authorities' after it
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ak_cert: Option<PathBuf>,
 
     /// Where audit records go: file:PATH, stdout, journal or kernel (repeatable) [default: journal, where there is one]
     #[arg(long, value_name = "SINK")]
@@ -284,6 +295,8 @@ impl Options {
             tpm_fail: self.tpm_fail.or(under.tpm_fail),
             journal: self.journal.or(under.journal),
             list_memory: self.list_memory.or(under.list_memory),
+            attest: self.attest.or(under.attest),
+            ak_cert: self.ak_cert.or(under.ak_cert),
             audit: list_over(self.audit, under.audit),
             audit_format: self.audit_format.or(under.audit_format),
             integrity_audit: self.integrity_audit.or(under.integrity_audit),
@@ -319,6 +332,7 @@ impl Options {
             &mut self.work,
             &mut self.manifest,
             &mut self.journal,
+            &mut self.ak_cert,
             &mut self.log,
         ];
         singles.into_iter().flatten().for_each(place);
@@ -328,6 +342,7 @@ impl Options {
                 place(path);
             }
         }
+        self.attest = self.attest.map(|place| place.relative_to(base));
         self.tpm = self.tpm.map(|tpm| tpm.relative_to(base));
         for policy in [&mut self.policy, &mut self.measure].into_iter().flatten() {
             let beside = base.join(&*policy);

@@ -3,11 +3,13 @@
 //! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `banks` where the
 //! PCRs are, `journal` keeps the list, `serve` mounts and waits. Around them: `background` (a child that outlives the
 //! command), `run_dir` (which mounts are running), `logs`, `labels` (the store of labels), `serials` (how fresh a
-//! manifest must be), `socket` (asking a running one), `status` (its facts), `holders` and `mounts` (reading `/proc`).
+//! manifest must be), `socket` (asking a running one), `attest` (evidence for verifiers), `status` (its facts),
+//! `holders` and `mounts` (reading `/proc`).
 //!
 //! A process is multi-threaded as soon as it serves, so it never forks: the background process is this program
 //! started again, which tells its parent when the mount is ready.
 
+mod attest;
 mod background;
 mod backing;
 mod banks;

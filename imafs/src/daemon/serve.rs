@@ -26,7 +26,7 @@ use super::signals::Wish;
 use super::socket::{self, Answers, Conversations};
 use super::status::StatusSource;
 use super::system::{plain, raise_descriptor_limit};
-use super::{backing, banks, holders, labels, mounts, notify, preflight, signals};
+use super::{attest, backing, banks, holders, labels, mounts, notify, preflight, signals};
 
 /// How long sinks may take to write their last records.
 const LAST_RECORDS: Duration = Duration::from_secs(10);
@@ -111,6 +111,8 @@ struct Service {
     /// `major:minor` of our superblock, by which our mount is told from one over it.
     device: Option<String>,
     conversations: Conversations,
+    /// Where evidence is served, if anywhere.
+    _door: Option<attest::Door>,
     _registered: Registered,
 }
 
@@ -137,9 +139,11 @@ impl Service {
         let control = control(&config, &monitor, &status);
         let registered = run_dir.register(&state(&config, &status)).map_err(preflight::register_failure)?;
         let socket = run_dir.socket(config.ns_id.as_str());
-        let conversations =
-            socket::listen(&socket, Answers::new(Arc::clone(&status), control.clone(), events.clone()))
-                .map_err(|error| Failure::cannot(format!("listen on {}", socket.display()), plain(&error)))?;
+        let evidence = attest::Service::new(&config, parts)?;
+        let door = config.attest.as_ref().map(|place| evidence.listen(place)).transpose()?;
+        let answers = Answers::new(Arc::clone(&status), control.clone(), evidence, events.clone());
+        let conversations = socket::listen(&socket, answers)
+            .map_err(|error| Failure::cannot(format!("listen on {}", socket.display()), plain(&error)))?;
         let shown = control.filter(|_| matches!(config.control, ControlMode::Rw | ControlMode::Ro));
         let shown = shown.map(|control| control as Arc<dyn ControlTree>);
         let filesystem = Filesystem::new(tree, monitor, shown, options(&config)).map_err(|errno| {
@@ -147,7 +151,7 @@ impl Service {
         })?;
         status.attach(&filesystem);
         let device = mount(&config, filesystem, events)?;
-        Ok(Self { config, device, conversations, _registered: registered })
+        Ok(Self { config, device, conversations, _door: door, _registered: registered })
     }
 
     /// Serves until the transport ends, whatever asked for it.

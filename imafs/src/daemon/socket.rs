@@ -1,6 +1,7 @@
 //! Asking a running mount: a socket in the run directory, for root alone.
 //!
-//! One request per connection: a line, `status`, `show PATH`, `mode`, `mode MODE`, `stop` or `stop-lazily`. The answer is a line, `ok` or
+//! One request per connection: a line, `status`, `show PATH`, `mode`, `mode MODE`, `quote NONCE`, `stop` or
+//! `stop-lazily`. The answer is a line, `ok` or
 //! `error REASON`, and after `ok` the payload up to the end of the connection. This works whatever the control
 //! directory shows to the container.
 
@@ -17,6 +18,7 @@ use parking_lot::RwLock;
 use crate::control::{Control, mode_name, mode_of};
 use crate::fuse::Unmount;
 
+use super::attest;
 use super::serve::Event;
 use super::status::StatusSource;
 
@@ -40,6 +42,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) struct Answers {
     status: Arc<StatusSource>,
     control: Option<Arc<Control>>,
+    evidence: Arc<attest::Service>,
     events: Sender<Event>,
 }
 
@@ -47,9 +50,10 @@ impl Answers {
     pub(super) fn new(
         status: Arc<StatusSource>,
         control: Option<Arc<Control>>,
+        evidence: Arc<attest::Service>,
         events: Sender<Event>,
     ) -> Self {
-        Self { status, control, events }
+        Self { status, control, evidence, events }
     }
 
     fn answer(&self, request: &str) -> Result<Vec<u8>, String> {
@@ -111,7 +115,7 @@ pub(super) fn listen(path: &Path, answers: Answers) -> io::Result<Conversations>
     let serve = move || {
         for connection in listener.incoming() {
             let _under_way = ours.0.read();
-            if let Err(error) = connection.and_then(|connection| converse(&connection, &answers)) {
+            if let Err(error) = connection.and_then(|connection| converse(connection, &answers)) {
                 tracing::debug!("a conversation on the socket failed: {error}");
             }
         }
@@ -120,17 +124,21 @@ pub(super) fn listen(path: &Path, answers: Answers) -> io::Result<Conversations>
     Ok(conversations)
 }
 
-fn converse(connection: &UnixStream, answers: &Answers) -> io::Result<()> {
+fn converse(mut connection: UnixStream, answers: &Answers) -> io::Result<()> {
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
     let mut request = String::new();
     // The longest request names a path of the control directory.
-    BufReader::new(connection.take(1024)).read_line(&mut request)?;
+    BufReader::new((&connection).take(1024)).read_line(&mut request)?;
+    if request.starts_with("quote ") {
+        // A quote takes its time, and nobody else is to wait for it.
+        answers.evidence.take(connection, Some(request.trim_end_matches('\n').to_owned()));
+        return Ok(());
+    }
     let answer = match answers.answer(request.trim_end_matches('\n')) {
         Ok(payload) => [b"ok\n", payload.as_slice()].concat(),
         Err(reason) => format!("error {reason}\n").into_bytes(),
     };
-    let mut connection = connection;
     connection.write_all(&answer)
 }
 

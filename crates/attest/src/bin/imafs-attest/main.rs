@@ -5,6 +5,8 @@
 
 mod inputs;
 mod output;
+mod policy;
+mod quote;
 mod report;
 mod verify;
 
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let outcome = match cli.verb {
+        Verb::Policy(args) => policy::run(&args),
+        Verb::Quote(args) => quote::run(&args),
         Verb::Verify(args) => verify::run(&args),
         Verb::Report(args) => report::run(&args),
     };
