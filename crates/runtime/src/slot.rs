@@ -70,9 +70,11 @@ impl State {
         self.root.join(&self.id).exists()
     }
 
-    /// Whether an engine still counts on the container. Asked of a slot that nobody holds.
+    /// Whether an engine still counts on the container. Asked of a slot that nobody holds. An engine that has given up a
+    /// container, because the shim between it and us was killed, says so to nobody, but it has removed the bundle.
     pub(crate) fn is_alive(&self) -> bool {
-        self.created && self.is_known() && self.boot == boot()
+        let has_bundle = self.bundle.join("config.json").exists();
+        self.created && self.is_known() && has_bundle && self.boot == boot()
     }
 }
 
@@ -317,8 +319,10 @@ mod tests {
     fn nothing_of_another_boot_is_alive() {
         let base = tempfile::tempdir().unwrap();
         std::fs::create_dir(base.path().join("c1")).unwrap();
-        let now = state(base.path());
+        std::fs::write(base.path().join("config.json"), "{}").unwrap();
+        let now = State { bundle: base.path().into(), ..state(base.path()) };
         assert!(now.is_alive());
+        assert!(!State { bundle: base.path().join("gone"), ..now.clone() }.is_alive());
         assert!(!State { boot: "another".into(), ..now.clone() }.is_alive());
         assert!(!State { created: false, ..now }.is_alive());
     }
