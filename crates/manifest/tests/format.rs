@@ -155,8 +155,7 @@ fn raw(count: u32, entries: &[(&[u8], &[u8])]) -> Vec<u8> {
 
 fn first_error(bytes: Vec<u8>) -> Option<FormatError> {
     let envelope = Envelope::parse(bytes).unwrap();
-    let found = envelope.entries().find_map(Result::err);
-    found
+    envelope.entries().find_map(Result::err)
 }
 
 #[test]
