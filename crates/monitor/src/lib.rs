@@ -32,6 +32,7 @@ mod reading;
 mod records;
 mod release;
 mod rules;
+mod seldom;
 mod setlabel;
 mod state;
 mod subject;

@@ -30,6 +30,7 @@ use crate::reading::Leaving;
 use crate::records;
 use crate::release::Closing;
 use crate::rules::Rules;
+use crate::seldom::Seldom;
 use crate::setlabel::is_signature;
 use crate::state::{Inner, LAYERS, RuleId};
 use crate::subject::Nobody;
@@ -47,6 +48,8 @@ pub struct Monitor {
     /// Set when the mount is gone.
     pub(crate) leaving: Leaving,
     pub(crate) denials: AtomicU64,
+    /// When the log last had a measurement that failed, by cause.
+    pub(crate) unmeasured: Seldom,
 }
 
 /// The host allows the container no rules of its own.
@@ -87,7 +90,8 @@ impl Monitor {
         let rules = Rules::first(options.mode, options.host.clone(), options.container.clone(), writable);
         let (rules, replacing) = (ArcSwap::from_pointee(rules), Mutex::new(()));
         let (execs, leaving, denials) = (ExecNotes::new(), Leaving::new(), AtomicU64::new(0));
-        Arc::new(Self { options, rules, replacing, execs, leaving, denials })
+        let unmeasured = Seldom::default();
+        Arc::new(Self { options, rules, replacing, execs, leaving, denials, unmeasured })
     }
 
     /// The settings it was made with.

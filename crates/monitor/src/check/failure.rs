@@ -1,6 +1,7 @@
 //! What a refusal, and a check that could not be made, come to.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use audit::RecordType;
 use measure::MeasureError;
@@ -103,7 +104,10 @@ impl Check<'_> {
     }
 
     pub(super) fn unmeasured(&self, error: &dyn std::error::Error, cause: Cow<'static, str>) -> Denial {
-        tracing::warn!(path = %self.name().escape_ascii(), error = %chain(error), "cannot measure");
+        // While a TPM or a disk is away each open of something new comes here.
+        if let Some(others) = self.monitor.unmeasured.tell(&cause, Instant::now()) {
+            tracing::warn!(path = %self.name().escape_ascii(), error = %chain(error), others, "cannot measure");
+        }
         self.record(&Event::new(RecordType::IntegrityPcr, "add_template_measure", cause));
         Denial::open("measurement-failed")
     }
