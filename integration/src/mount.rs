@@ -320,6 +320,15 @@ impl Mount {
         Ok(())
     }
 
+    /// What `imafs status --json` says.
+    ///
+    /// # Errors
+    /// Fails when that does.
+    pub fn status(&self) -> Result<serde_json::Value> {
+        let text = crate::process::succeed(self.imafs(&["status", "--json"])?.arg(&self.target))?;
+        serde_json::from_str(&text).context("not JSON")
+    }
+
     /// As [`Records::mark`].
     ///
     /// # Errors

@@ -14,6 +14,8 @@ pub enum Need {
     Fuse,
     /// A program on `PATH`, named as the shell would find it.
     Program(&'static str),
+    /// A TPM emulator, and what judges its registers: tpm2-tools and evmctl.
+    Tpm,
     /// Keylime, where `make test` puts it.
     Keylime,
 }
@@ -24,11 +26,16 @@ impl Need {
         match self {
             Need::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
             Need::Fuse => std::fs::File::open("/dev/fuse").err().map(|e| format!("/dev/fuse: {e}")),
-            Need::Program(name) => find(name).is_none().then(|| format!("{name} is not installed")),
+            Need::Program(name) => not_installed(name),
+            Need::Tpm => ["swtpm", "tpm2_pcrread", "evmctl"].into_iter().find_map(not_installed),
             Need::Keylime => (!crate::keylime::python().is_file())
                 .then(|| "Keylime is not installed: run scripts/install-keylime.sh".to_owned()),
         }
     }
+}
+
+fn not_installed(program: &str) -> Option<String> {
+    find(program).is_none().then(|| format!("{program} is not installed"))
 }
 
 /// Whether `name` is a file in one of the directories of `PATH`.

@@ -4,11 +4,15 @@
 //! of the mount begins with that question about the lives before, then new files are opened by several threads until the
 //! process is killed; some lives end before the mount is there. Every 25 lives the mount is unmounted, which has
 //! to leave an archive whose end record holds. `make crash` does this 500 times; `IMAFS_CRASH_SEED` repeats a run.
+//!
+//! Once with registers of the process's own, and once on a swtpm that another mount uses at the same time: then the host
+//! list has to replay to the PCR as well, and to hold of this mount exactly its list.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use integration::journal::Journal;
 use integration::process::{output, until};
 use integration::scratch::{detach, is_fuse_mount, mounts_below};
+use integration::swtpm::Swtpm;
 use integration::{Mount, MountBuilder, Need, Stand, need, pcrs};
 use rustix::process::Signal;
 use sha2::Digest as _;
@@ -21,6 +25,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Files of one life.
 const FILES: usize = 300;
 const THREADS: usize = 6;
+/// How long the neighbour may live: as long as all instants take.
+const LIFETIME: Duration = Duration::from_secs(7200);
 /// Lives between two clean ends.
 const LIVES: u64 = 25;
 
@@ -29,6 +35,52 @@ fn setting(name: &str, default: u64) -> Result<u64> {
         Ok(text) => text.parse().with_context(|| format!("{name} is not a number")),
         Err(_) => Ok(default),
     }
+}
+
+const POLICY: &str = "measure func=FILE_CHECK mask=MAY_READ\n";
+
+/// A line of the host list.
+struct HostLine {
+    ns: Vec<u8>,
+    seq: u64,
+    /// The entry of the mount's list.
+    entry: Vec<u8>,
+}
+
+/// The whole lines of a host list by the byte table of `docs/host-list.md`, and where they end.
+fn host_lines(list: &[u8]) -> Result<(Vec<HostLine>, usize)> {
+    fn field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+        let (length, after) = rest.split_first_chunk()?;
+        let (field, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        *rest = after;
+        Some(field)
+    }
+    let (mut lines, mut rest) = (Vec::new(), list);
+    while let Some(mut line) = rest.get(24..) {
+        let Some(data) = field(&mut line).and_then(|name| Some((name, field(&mut line)?))) else { break };
+        let (name, mut data) = data;
+        ensure!(name == b"ima-ns", "a line of the template {name:?}");
+        let mut next = || field(&mut data).context("a field is missing");
+        let ns = next()?.strip_suffix(&[0]).context("no NUL")?.to_vec();
+        let seq = u64::from_le_bytes(next()?.try_into().context("no number")?);
+        let entry = next()?.to_vec();
+        lines.push(HostLine { ns, seq, entry });
+        rest = line;
+    }
+    Ok((lines, list.len() - rest.len()))
+}
+
+/// The entries of the mount's last list, whose lines have to be numbered without a gap.
+fn last_run(lines: &[HostLine]) -> Result<Vec<&[u8]>> {
+    let mut run: Vec<&[u8]> = Vec::new();
+    for line in lines.iter().filter(|line| line.ns == b"crash") {
+        if line.seq == 0 {
+            run.clear();
+        }
+        ensure!(line.seq == run.len() as u64, "line {} follows line {}", line.seq, run.len());
+        run.push(&line.entry);
+    }
+    Ok(run)
 }
 
 /// Numbers that look random, from a seed (an LCG; Knuth's constants).
@@ -43,6 +95,8 @@ impl Dice {
 
 /// What is known of the list so far.
 struct World {
+    /// The TPM, where the list is extended into one. Its mount goes before its directory does.
+    shared: Option<Shared>,
     stand: Stand,
     journal: PathBuf,
     /// Files that were served since the list began.
@@ -54,9 +108,74 @@ struct World {
     last_torn: (usize, usize),
 }
 
+/// A TPM with a host list, and another mount that uses both without a journal.
+struct Shared {
+    neighbour: Option<Mount>,
+    tpm: Swtpm,
+    run_dir: PathBuf,
+    /// Entries that were in the journal alone when the process died, and how often there were any.
+    behind: (u64, u64),
+    /// How often a line was in the host list alone, or part of one.
+    unfinished: u64,
+}
+
+impl Shared {
+    fn start(stand: &Stand) -> Result<Self> {
+        let tpm = Swtpm::start(&stand.scratch)?;
+        let run_dir = stand.scratch.dir("run")?;
+        let mut shared = Self { tpm, run_dir, neighbour: None, behind: (0, 0), unfinished: 0 };
+        let builder = stand.mount()?.policy(POLICY)?.args(["--ns-id", "neighbour"]).live_for(LIFETIME);
+        shared.neighbour = Some(shared.on(builder).start()?);
+        Ok(shared)
+    }
+
+    fn on(&self, builder: MountBuilder) -> MountBuilder {
+        let builder = builder.run_dir_at(&self.run_dir);
+        builder.args(["--tpm", &self.tpm.tcti(), "--host-list", "main", "--bank", "sha1,sha256"])
+    }
+
+    fn path(&self) -> PathBuf {
+        self.run_dir.join("tpm/main/list")
+    }
+
+    /// What a killed process left.
+    fn look(&mut self, journaled: u64) -> Result<()> {
+        let bytes = std::fs::read(self.path()).unwrap_or_default();
+        let (lines, whole) = host_lines(&bytes)?;
+        let behind = journaled.saturating_sub(last_run(&lines)?.len() as u64);
+        self.behind.0 += behind;
+        self.behind.1 += u64::from(behind > 0);
+        self.unfinished += u64::from(whole < bytes.len());
+        Ok(())
+    }
+
+    /// The host list replays to the PCR in every bank, by tpm2_pcrread and evmctl, and its last lines of this mount are
+    /// the list.
+    fn agrees(&self, list: &[u8], dir: &Path) -> Result<()> {
+        let bytes = std::fs::read(self.path()).context("cannot read the host list")?;
+        let (lines, whole) = host_lines(&bytes)?;
+        ensure!(whole == bytes.len(), "{} bytes of a line were left", bytes.len() - whole);
+        let values = self.tpm.pcr(10)?;
+        for value in &values {
+            let replayed = pcrs::replay(&bytes, &value.bank)?;
+            ensure!(replayed == *value, "the host list replays to {replayed:?}, the TPM has {value:?}");
+        }
+        let path = dir.join("host-list");
+        std::fs::write(&path, &bytes)?;
+        pcrs::evmctl_accepts(&path, lines.len() as u64, &values, dir)?;
+        let own: Vec<u8> = last_run(&lines)?.concat();
+        ensure!(own == list, "the lines of the mount are not its list: {} bytes, {}", own.len(), list.len());
+        Ok(())
+    }
+}
+
 impl World {
     fn builder(&self) -> Result<MountBuilder> {
-        let builder = self.stand.mount()?.policy("measure func=FILE_CHECK mask=MAY_READ\n")?;
+        let builder = self.stand.mount()?.policy(POLICY)?;
+        let builder = match &self.shared {
+            Some(shared) => shared.on(builder),
+            None => builder,
+        };
         Ok(builder.args(["--ns-id", "crash", "--list-memory", "64KiB", "--journal"]).arg(&self.journal))
     }
 
@@ -86,6 +205,9 @@ impl World {
             return Ok(0);
         }
         let journal = Journal::read(&path)?;
+        if let Some(shared) = self.shared.as_mut().filter(|_| !journal.ended) {
+            shared.look(journal.entries)?;
+        }
         let torn = (journal.end, journal.unfinished);
         self.torn += u64::from(torn.1 > 0 && torn != self.last_torn);
         self.last_torn = torn;
@@ -101,6 +223,9 @@ impl World {
         let copy = self.stand.scratch.file("list", &list)?;
         let values = pcrs::parse(&String::from_utf8(mount.control("pcrs")?)?)?;
         pcrs::evmctl_accepts(&copy, journal.entries, &values, self.stand.scratch.path())?;
+        if let Some(shared) = &self.shared {
+            shared.agrees(&list, self.stand.scratch.path())?;
+        }
         let text = mount.measurements()?;
         let listed: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(4)).collect();
         let names: BTreeSet<&str> = listed.iter().copied().collect();
@@ -127,8 +252,17 @@ impl World {
                 }
             }
         };
+        let neighbour = self.shared.as_ref().and_then(|shared| shared.neighbour.as_ref());
+        let others = |neighbour: &Mount| {
+            for number in (0..FILES).take_while(|_| !dying.load(Ordering::SeqCst)) {
+                let path = neighbour.path(format!("{life}-{number}"));
+                std::fs::read(path).map_err(|error| format!("the neighbour denies {number}: {error}"))?;
+            }
+            Ok(Vec::new())
+        };
         let served = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(open_all)).collect();
+            let mut threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(open_all)).collect();
+            threads.extend(neighbour.map(|neighbour| scope.spawn(move || others(neighbour))));
             std::thread::sleep(instant);
             dying.store(true, Ordering::SeqCst);
             mount.signal(Signal::KILL)?;
@@ -190,13 +324,25 @@ fn archives(journal: &Path) -> Result<usize> {
 #[test]
 fn a_list_survives_kill_9_at_any_instant() -> Result<()> {
     need!(Need::Root, Need::Fuse, Need::Program("evmctl"));
+    live_and_die(|_| Ok(None))
+}
+
+#[test]
+fn a_list_on_a_shared_tpm_survives_kill_9_at_any_instant() -> Result<()> {
+    need!(Need::Root, Need::Fuse, Need::Tpm);
+    live_and_die(|stand| Shared::start(stand).map(Some))
+}
+
+fn live_and_die(share: impl Fn(&Stand) -> Result<Option<Shared>>) -> Result<()> {
     let lives = setting("IMAFS_CRASH_INSTANTS", 25)?;
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).context("before 1970")?;
     let seed = setting("IMAFS_CRASH_SEED", clock.as_secs())?;
     println!("crash: {lives} instants, IMAFS_CRASH_SEED={seed}");
     let stand = Stand::new()?;
     let journal = stand.scratch.path().join("journal");
-    let mut world = World { stand, journal, served: BTreeSet::new(), torn: 0, made: 0, last_torn: (0, 0) };
+    let shared = share(&stand)?;
+    let served = BTreeSet::new();
+    let mut world = World { stand, journal, served, torn: 0, made: 0, last_torn: (0, 0), shared };
     let mut dice = Dice(seed);
     let (mut ends, mut early, mut all) = (0, 0, 0);
     for life in 1..=lives {
@@ -230,6 +376,12 @@ fn a_list_survives_kill_9_at_any_instant() -> Result<()> {
          {} torn ends repaired, {} torn by this test",
         world.torn, world.made
     );
+    if let Some(shared) = &world.shared {
+        println!(
+            "crash: {} times {} entries were in the journal alone, {} times a line of the host list was unfinished",
+            shared.behind.1, shared.behind.0, shared.unfinished
+        );
+    }
     let kept = archives(&world.journal)?;
     ensure!(kept + 1 == ends || kept == ends, "{kept} archives of {ends} lists");
     Ok(())

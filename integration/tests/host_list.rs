@@ -3,7 +3,7 @@
 //! Twenty mounts by default; `IMAFS_MOUNTS=200 cargo test -p integration --test host_list` (`make host-list`) for more.
 
 use anyhow::{Context, Result, ensure};
-use integration::process::{output, succeed};
+use integration::process::{output, succeed, until};
 use integration::swtpm::Swtpm;
 use integration::{Mount, Need, Stand, need, pcrs};
 use rustix::process::Signal;
@@ -14,6 +14,7 @@ use std::time::Duration;
 const POLICY: &str = "measure func=FILE_CHECK mask=MAY_READ\n";
 const FILES: usize = 200;
 const KILLS: usize = 20;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many mounts share the TPM.
 fn mounts() -> Result<usize> {
@@ -29,10 +30,24 @@ struct Host<'a> {
 
 impl Host<'_> {
     fn start(&self, ns: usize) -> Result<Mount> {
-        let builder = self.stand.mount()?.policy(POLICY)?.run_dir_at(&self.run_dir);
+        self.start_with(ns, &[])
+    }
+
+    fn start_with(&self, ns: usize, args: &[&str]) -> Result<Mount> {
+        let builder = self.stand.mount()?.policy(POLICY)?.run_dir_at(&self.run_dir).args(args);
         let builder =
             builder.args(["--tpm", &self.tcti, "--host-list", "main", "--ns-id", &format!("ns-{ns}")]);
         builder.start()
+    }
+
+    /// The host list replays to the PCR.
+    fn replays(&self, tpm: &Swtpm) -> Result<()> {
+        let bytes = std::fs::read(self.run_dir.join("tpm/main/list")).context("cannot read the host list")?;
+        for value in tpm.pcr(10)? {
+            let replayed = pcrs::replay(&bytes, &value.bank)?;
+            ensure!(replayed == value, "the host list replays to {replayed:?}, the TPM has {value:?}");
+        }
+        evmctl_replays(&bytes, tpm, self.stand.scratch.path())
     }
 }
 
@@ -58,13 +73,7 @@ fn load(target: &Path, stop: &AtomicBool) {
 
 #[test]
 fn the_host_list_of_many_mounts_replays_to_the_pcr_though_some_are_killed() -> Result<()> {
-    need!(
-        Need::Root,
-        Need::Fuse,
-        Need::Program("swtpm"),
-        Need::Program("tpm2_pcrread"),
-        Need::Program("evmctl")
-    );
+    need!(Need::Root, Need::Fuse, Need::Tpm);
     let stand = Stand::new()?;
     for number in 0..FILES {
         stand.file(&format!("file-{number}"), format!("content {number}\n"), 0o644)?;
@@ -110,12 +119,7 @@ fn the_host_list_of_many_mounts_replays_to_the_pcr_though_some_are_killed() -> R
         stand.file(&format!("file-{number}"), format!("content {number}\n"), 0o644)?;
         std::fs::read(mount.path(format!("file-{number}"))).context("a mount that was left alone denies")?;
     }
-    let bytes = std::fs::read(host.run_dir.join("tpm/main/list")).context("cannot read the host list")?;
-    for value in tpm.pcr(10)? {
-        let replayed = pcrs::replay(&bytes, &value.bank)?;
-        ensure!(replayed == value, "the host list replays to {replayed:?}, the TPM has {value:?}");
-    }
-    evmctl_replays(&bytes, &tpm, stand.scratch.path())?;
+    host.replays(&tpm)?;
     for (_, mount) in &running {
         own_list_replays(mount, stand.scratch.path())?;
     }
@@ -131,6 +135,89 @@ fn evmctl_replays(bytes: &[u8], tpm: &Swtpm, dir: &Path) -> Result<()> {
     std::fs::write(&list, bytes)?;
     let lines = bytes.windows(10).filter(|window| *window == b"\x06\0\0\0ima-ns").count();
     pcrs::evmctl_accepts(&list, lines as u64, &tpm.pcr(10)?, dir)
+}
+
+/// Whether a process holds the lock on the host list, by the kernel's table.
+fn holds_lock(host: &Host<'_>, pid: u32) -> Result<bool> {
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(host.run_dir.join("tpm/main/lock"))?);
+    let locks = std::fs::read_to_string("/proc/locks").context("cannot read /proc/locks")?;
+    let of = |line: &str| {
+        line.contains("FLOCK")
+            && !line.contains("->")
+            && line.contains(&format!(" {pid} "))
+            && line.contains(&format!(":{inode} "))
+    };
+    Ok(locks.lines().any(of))
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(pid: u32) -> Result<bool> {
+    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).context("cannot list the threads")?;
+    threads.try_fold(true, |stopped, thread| {
+        let stat = std::fs::read_to_string(thread?.path().join("stat")).context("cannot read its state")?;
+        Ok(stopped && stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    })
+}
+
+#[test]
+fn a_mount_that_is_stopped_with_the_lock_denies_others_for_a_while_and_is_named() -> Result<()> {
+    need!(Need::Root, Need::Fuse, Need::Tpm);
+    let stand = Stand::new()?;
+    for number in 0..FILES {
+        stand.file(&format!("file-{number}"), format!("content {number}\n"), 0o644)?;
+    }
+    let tpm = Swtpm::start(&stand.scratch)?;
+    let host = Host { stand: &stand, tcti: tpm.tcti(), run_dir: stand.scratch.dir("run")? };
+    let (holder, strict) = (host.start(0)?, host.start(1)?);
+    let lenient = host.start_with(2, &["--tpm-fail", "log"])?;
+    let read = |mount: &Mount, number: usize| std::fs::read(mount.path(format!("file-{number}")));
+    for mount in [&holder, &strict, &lenient] {
+        read(mount, 0)?;
+    }
+    let (denials, leniencies) = (strict.mark()?, lenient.mark()?);
+    std::thread::scope(|scope| -> Result<()> {
+        // A TPM that does not answer keeps its user in the midst of a line.
+        tpm.signal(Signal::STOP)?;
+        let held = scope.spawn(|| read(&holder, 1));
+        let story = || -> Result<()> {
+            ensure!(until(PATIENCE, || holds_lock(&host, holder.pid()))?, "the lock is not taken");
+            holder.signal(Signal::STOP)?;
+            // A signal takes effect later, and the answer must find it stopped.
+            ensure!(until(PATIENCE, || is_stopped(holder.pid()))?, "it does not stop");
+            tpm.signal(Signal::CONT)?;
+            let waits = [&strict, &lenient].map(|mount| scope.spawn(|| read(mount, 1)));
+            let [strictly, leniently] = waits.map(std::thread::ScopedJoinHandle::join);
+            let refused = strictly.ok().context("a thread panicked")?.err().context("served unmeasured")?;
+            ensure!(refused.kind() == std::io::ErrorKind::PermissionDenied, "{refused}");
+            leniently.ok().context("a thread panicked")?.context("it was told to log")?;
+            // Nobody waits that long again; what was measured before is served all the same.
+            for number in 2..20 {
+                ensure!(read(&strict, number).is_err(), "file {number} is served unmeasured");
+            }
+            read(&strict, 0).map(drop).context("a measured file waits")
+        };
+        let told = story();
+        holder.signal(Signal::CONT)?;
+        tpm.signal(Signal::CONT)?;
+        held.join().ok().context("a thread panicked")?.context("the holder's own open")?;
+        told
+    })?;
+    let failed = |record: &integration::Record| record.text("op") == "add_template_measure";
+    let denied = strict.records().since(denials, 19, failed)?;
+    ensure!(denied.len() == 19, "{} records of nineteen denials", denied.len());
+    ensure!(denied.iter().all(|record| record.text("cause") == "TPM_error(-110)"), "{denied:?}");
+    ensure!(lenient.records().since(leniencies, 1, failed)?.len() == 1, "nothing is recorded");
+    // The log has it once, and by name.
+    let named = format!("process {}, which is stopped, holds the host list", holder.pid());
+    let told = strict.log().lines().filter(|line| line.contains("cannot measure")).count();
+    ensure!(strict.log().contains(&named) && told == 1, "{told} lines:\n{}", strict.log());
+    for mount in [&strict, &lenient] {
+        let caught_up = until(PATIENCE, || Ok(mount.status()?.get("measurements-due") == Some(&0.into())));
+        ensure!(caught_up?, "no recovery: {}", mount.status()?);
+        read(mount, 30).context("denied after the recovery")?;
+        own_list_replays(mount, stand.scratch.path())?;
+    }
+    host.replays(&tpm)
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use ima::{Digest, Entry, HashAlgo, PcrIndex};
 
+use crate::journal::JournalId;
+
 /// PCR banks: registers that can be extended and read, never set.
 ///
 /// The list calls [`PcrBank::extend`] one at a time, in the list's order. Reading may happen at any time.
@@ -36,6 +38,14 @@ pub trait PcrBank: Send + Sync {
     /// [`BankError::Device`] when it could not be read.
     fn read(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError>;
 
+    /// As [`PcrBank::read`], of the registers that the list itself extends, where others are shown beside them.
+    ///
+    /// # Errors
+    /// As [`PcrBank::read`].
+    fn read_own(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError> {
+        self.read(pcr, algo)
+    }
+
     /// Whether registers 0 to 9 hold how the machine came up. Only then does the list's first entry,
     /// `boot_aggregate`, hash them; else its digest is zero, as on a machine without a TPM.
     fn has_boot_measurements(&self) -> bool {
@@ -48,14 +58,38 @@ pub trait PcrBank: Send + Sync {
         false
     }
 
+    /// What it remembers of the list that this journal keeps, where it was shown entries. Then the list's entries are
+    /// shown to it again, before the first extend, and it gives its registers the values that they had.
+    ///
+    /// # Errors
+    /// [`BankError::Device`] when it cannot find out.
+    fn recall(&self, _journal: JournalId) -> Result<Option<Box<dyn Recall + '_>>, BankError> {
+        Ok(None)
+    }
+
     /// Sets registers, each in one bank, to what a journal proves they held. Asked for before the first extend, and
-    /// only where they do not outlive the process.
+    /// only where they do not outlive the process and nothing is recalled.
     ///
     /// # Errors
     /// [`BankError::NotRestorable`] where registers cannot be set, and then none was.
     fn restore(&self, registers: &[(PcrIndex, Digest)]) -> Result<(), BankError> {
         if registers.is_empty() { Ok(()) } else { Err(BankError::NotRestorable) }
     }
+}
+
+/// What a bank remembers of the entries that it was extended with in an earlier process.
+pub trait Recall {
+    /// Shows it the list's next entry, from the first on, and what each bank is extended with for it.
+    ///
+    /// # Errors
+    /// [`BankError::OtherEntry`] where it was extended with another one.
+    fn next(&mut self, entry: &Entry, digests: &[Digest]) -> Result<(), BankError>;
+
+    /// All were shown. Gives how many of them, from the first on, are in the registers.
+    ///
+    /// # Errors
+    /// [`BankError::OtherEntry`] where it was extended with more than the list has.
+    fn end(&mut self) -> Result<u64, BankError>;
 }
 
 /// Why a register was not extended or not read.
@@ -75,6 +109,9 @@ pub enum BankError {
     /// The register does not hold what was extended: somebody else has extended or reset it.
     #[error("PCR {0} was changed by somebody else")]
     Foreign(PcrIndex),
+    /// What was extended in an earlier process as the entry of this number is not that entry of the list.
+    #[error("what was extended as entry {0} is not entry {0} of the list")]
+    OtherEntry(u64),
     /// These registers cannot be set.
     #[error("the registers cannot be set to what they held")]
     NotRestorable,
@@ -97,7 +134,7 @@ impl BankError {
         match self {
             BankError::WrongDigests | BankError::NoSuchPcr(_) | BankError::NotRestorable => -22,
             BankError::Reset => -116,
-            BankError::Foreign(_) => -74,
+            BankError::Foreign(_) | BankError::OtherEntry(_) => -74,
             BankError::Device { code, .. } => *code,
         }
     }

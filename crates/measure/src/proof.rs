@@ -44,7 +44,7 @@ impl Shadow {
         if self.knows(pcr) {
             return Ok(());
         }
-        let value = |algo| Ok(bank.read(pcr, algo)?.unwrap_or_else(|| Digest::zero(algo)));
+        let value = |algo| Ok(bank.read_own(pcr, algo)?.unwrap_or_else(|| Digest::zero(algo)));
         let bases = self.banks.iter().map(|pcrs| value(pcrs.algo())).collect::<Result<_, BankError>>()?;
         self.begin(pcr, bases);
         Ok(())

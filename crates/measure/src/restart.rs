@@ -15,10 +15,15 @@ impl List {
         let device = self.bank.outlives_process();
         let begun = if device { Proof::against(&self.banks, &*self.bank) } else { Proof::new(&self.banks) };
         let mut proof = begun.map_err(MeasureError::Proof)?;
+        let unproved = |error| MeasureError::Proof(ProofError::Bank(error));
+        let mut recall = self.bank.recall(journal.header().id).map_err(unproved)?;
         for placed in journal.found().map_err(MeasureError::Scan)? {
             let placed = placed.map_err(MeasureError::Scan)?;
             proof.take(&placed.record).map_err(MeasureError::Proof)?;
             if let Record::Entry(entry) = placed.record {
+                if let Some(recall) = &mut recall {
+                    recall.next(&entry, &self.extend_values(&entry)?).map_err(unproved)?;
+                }
                 let position = self.load(entry)?;
                 self.store.placed(position, &[crate::journal::Span { from: placed.offset, to: placed.end }]);
                 // All of these are in the journal, which is where they are read from again.
@@ -27,7 +32,11 @@ impl List {
         }
         let count = self.count();
         self.journaled.store(count, Ordering::Release);
-        let extended = if device { proof.position() } else { self.restore(&proof) };
+        let extended = match recall {
+            Some(mut recall) => recall.end().map_err(ProofError::Bank),
+            None if device => proof.position(),
+            None => self.restore(&proof),
+        };
         let extended = extended.map_err(MeasureError::Proof)?;
         let extended = usize::try_from(extended).unwrap_or(usize::MAX).min(count);
         *self.journaling.lock() = proof.into_shadow();

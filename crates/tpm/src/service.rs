@@ -91,9 +91,7 @@ impl Service {
         limit: Duration,
         what: impl FnOnce(&mut Device) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, TpmError> {
-        if self.is_hung() {
-            return Err(TpmError::Silent { limit, sent: false });
-        }
+        self.silence()?;
         let until = Instant::now() + limit;
         let queue = self.shared.queue.lock().clone().ok_or(TpmError::Ended)?;
         let (reply, answer) = bounded(1);
@@ -126,6 +124,12 @@ impl Service {
     /// Whether a command that was sent has not been answered in time, nor since.
     pub(crate) fn is_hung(&self) -> bool {
         self.shared.hung.load(Ordering::Acquire)
+    }
+
+    /// What every call fails with while that is so.
+    pub(crate) fn silence(&self) -> Result<(), TpmError> {
+        let limit = self.shared.limit;
+        if self.is_hung() { Err(TpmError::Silent { limit, sent: false }) } else { Ok(()) }
     }
 
     /// Ends the thread after what waits in its queue, and waits for that; a hung TPM is not waited for. Later calls

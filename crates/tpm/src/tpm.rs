@@ -128,6 +128,11 @@ impl Tpm {
         failing.cloned().unwrap_or(TpmState::Ready)
     }
 
+    /// What a command would fail with at once, while one hangs.
+    pub(crate) fn silence(&self) -> Result<(), TpmError> {
+        self.service.silence()
+    }
+
     /// Extends a register in all banks, in one command.
     ///
     /// # Errors

@@ -137,11 +137,6 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
         let message = "a host list is for a TPM that several mounts use";
         problems.add("host-list", message, "name the TPM: --tpm device:/dev/tpmrm0");
     }
-    if options.host_list.is_some() && options.journal.is_some() {
-        // After a crash the two would have to be brought together, and cannot be yet.
-        let message = "a list that goes on from a journal cannot share a TPM";
-        problems.add("host-list", message, "drop --journal, or give the mount a PCR of its own");
-    }
     let has_tpm = matches!(options.tpm, Some(TpmChoice::Tcti(_) | TpmChoice::Own(_)));
     for (key, is_named) in [("attest", options.attest.is_some()), ("ak-cert", options.ak_cert.is_some())] {
         if is_named && !has_tpm {

@@ -388,15 +388,6 @@ mod tests {
             ),
             (Options { host_list: "main".parse().ok(), ..plain() }, &["host-list"]),
             (
-                Options {
-                    host_list: "main".parse().ok(),
-                    tpm: "device".parse().ok(),
-                    journal: Some("/j".into()),
-                    ..plain()
-                },
-                &["host-list"],
-            ),
-            (
                 Options { tpm: Some(TpmChoice::Own(None)), host_list: "main".parse().ok(), ..plain() },
                 &["host-list"],
             ),

@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use measure::journal::{Identity, OpenError, Outcome, ScanError};
-use measure::{Journal, List, MeasureError, PcrBank};
+use measure::proof::ProofError;
+use measure::{BankError, Journal, List, MeasureError, PcrBank};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::config::{MountConfig, Source};
@@ -154,6 +155,10 @@ fn damaged(failure: Failure, directory: &Path) -> Failure {
 pub(super) fn not_continued(directory: &Path, error: &MeasureError) -> Failure {
     let failure = Failure::cannot(format!("use the journal in {}", directory.display()), chain(error));
     match error {
+        // The journal is as it was, and so are the registers.
+        MeasureError::Proof(ProofError::Bank(bank)) if !matches!(bank, BankError::OtherEntry(_)) => {
+            failure.advise("the list is as it was; try again once the cause is gone")
+        }
         MeasureError::Scan(_) | MeasureError::Proof(_) => damaged(failure, directory),
         _ => failure.advise("the list is as it was; try again once the cause is gone"),
     }

@@ -4,13 +4,18 @@
 //! Locks: `turn`, then the host's.
 
 use std::path::Path;
+use std::time::Duration;
 
 use ima::{Digest, Entry, HashAlgo, HostLine, PcrIndex};
+use measure::bank::Recall;
+use measure::journal::JournalId;
 use measure::{BankError, PcrBank, SoftBank};
 use parking_lot::Mutex;
 
+use super::lines::Seal;
 use super::{HostError, HostList, Written};
 use crate::Tpm;
+use crate::service::LIMIT;
 
 /// Registers that a firmware extends.
 const BOOT_REGISTERS: u32 = 10;
@@ -32,10 +37,15 @@ struct Turn {
     written: Option<Written>,
     /// Registers of our own that have been extended, a bit each.
     extended: u64,
+    /// The journal that keeps the list, if any does.
+    journal: Option<JournalId>,
+    /// Whether it is noted where the list's lines begin.
+    begun: bool,
 }
 
 impl HostBank {
-    /// The bank of the mount `ns`, whose own registers are `own`, on the host list in `directory`.
+    /// The bank of the mount `ns`, whose own registers are `own`, on the host list in `directory`. The id is also the
+    /// name of a file.
     ///
     /// # Errors
     /// [`HostError`]; [`HostError::advice`] says what to do about it.
@@ -46,7 +56,22 @@ impl HostBank {
         ns: impl Into<String>,
         own: SoftBank,
     ) -> Result<Self, HostError> {
-        let host = HostList::open(directory, tpm, pcr)?;
+        Self::open_within(directory, tpm, pcr, ns, own, LIMIT)
+    }
+
+    /// As [`HostBank::open`], with another limit after which a list that does not move counts as stuck.
+    ///
+    /// # Errors
+    /// As [`HostBank::open`].
+    pub fn open_within(
+        directory: &Path,
+        tpm: Tpm,
+        pcr: PcrIndex,
+        ns: impl Into<String>,
+        own: SoftBank,
+        limit: Duration,
+    ) -> Result<Self, HostError> {
+        let host = HostList::open(directory, tpm, pcr, limit)?;
         Ok(Self { own, ns: ns.into(), host, turn: Mutex::default() })
     }
 
@@ -54,6 +79,24 @@ impl HostBank {
     #[must_use]
     pub fn tpm(&self) -> &Tpm {
         self.host.tpm()
+    }
+}
+
+impl HostBank {
+    /// The next line, for this entry, into the host list.
+    fn put(&self, turn: &mut Turn, entry: &Entry) -> Result<(), HostError> {
+        if !turn.begun {
+            self.host.begin(&self.ns, turn.journal)?;
+            turn.begun = true;
+        }
+        self.host.put(&HostLine::new(&self.ns, turn.seq, entry.clone()), &mut turn.written)
+    }
+
+    /// The line is in the host list; then the registers of our own.
+    fn count(&self, turn: &mut Turn, pcr: PcrIndex, digests: &[Digest]) -> Result<(), BankError> {
+        turn.seq += 1;
+        turn.extended |= 1 << pcr.value();
+        self.own.extend(pcr, digests)
     }
 }
 
@@ -76,13 +119,18 @@ impl PcrBank for HostBank {
             return Err(BankError::WrongDigests);
         }
         let mut turn = self.turn.lock();
-        let line = HostLine::new(&self.ns, turn.seq, entry.clone());
-        let done = self.host.put(&line, &mut turn.written).map_err(BankError::from);
+        let done = self.put(&mut turn, entry).map_err(BankError::from);
         self.tpm().note_extend(&done);
         done?;
-        turn.seq += 1;
-        turn.extended |= 1 << entry.pcr().value();
-        self.own.extend(entry.pcr(), digests)
+        self.count(&mut turn, entry.pcr(), digests)
+    }
+
+    fn recall(&self, journal: JournalId) -> Result<Option<Box<dyn Recall + '_>>, BankError> {
+        let known = self.host.recall(&self.ns, journal)?;
+        let mut turn = self.turn.lock();
+        turn.journal = Some(journal);
+        turn.begun = known.is_some();
+        Ok(Some(Box::new(Recalled { bank: self, lines: known.unwrap_or_default().into_iter() })))
     }
 
     /// A register of our own; one of the first ten that we have not extended is the TPM's, so that the list begins
@@ -96,7 +144,33 @@ impl PcrBank for HostBank {
         Ok(self.tpm().read_lately(pcr)?.and_then(|values| values.get(bank).copied()))
     }
 
+    fn read_own(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError> {
+        self.own.read(pcr, algo)
+    }
+
     fn has_boot_measurements(&self) -> bool {
         true
+    }
+}
+
+/// The lines of a list that goes on, held against its entries as they come from the journal.
+struct Recalled<'a> {
+    bank: &'a HostBank,
+    lines: std::vec::IntoIter<Seal>,
+}
+
+impl Recall for Recalled<'_> {
+    fn next(&mut self, entry: &Entry, digests: &[Digest]) -> Result<(), BankError> {
+        let Some(seal) = self.lines.next() else { return Ok(()) };
+        let mut turn = self.bank.turn.lock();
+        if Seal::of(turn.seq, entry) != Some(seal) {
+            return Err(BankError::OtherEntry(turn.seq));
+        }
+        self.bank.count(&mut turn, entry.pcr(), digests)
+    }
+
+    fn end(&mut self) -> Result<u64, BankError> {
+        let extended = self.bank.turn.lock().seq;
+        if self.lines.next().is_some() { Err(BankError::OtherEntry(extended)) } else { Ok(extended) }
     }
 }

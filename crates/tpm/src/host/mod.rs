@@ -5,6 +5,9 @@
 
 mod bank;
 mod files;
+mod lines;
+mod lock;
+mod note;
 mod state;
 
 use std::io;
@@ -13,9 +16,14 @@ use std::time::Duration;
 
 use ima::{Digest, HostLine, PcrIndex, parse_host};
 use measure::BankError;
+use measure::journal::JournalId;
 
 pub use bank::HostBank;
-use files::{Files, Lock};
+use files::Files;
+use lines::{Lines, Seal};
+pub use lock::Holder;
+use lock::Lock;
+use note::Note;
 use state::State;
 
 use crate::bank::{after, at_restart};
@@ -63,6 +71,26 @@ pub enum HostError {
         /// Where.
         offset: u64,
     },
+    /// What is noted about the lines of a mount is no such note.
+    #[error("{} was changed", path.display())]
+    Note {
+        /// The note.
+        path: PathBuf,
+    },
+    /// Somebody holds the lock and does nothing.
+    #[error(
+        "{holder} holds the host list at {}, which has not moved for {} seconds",
+        path.display(),
+        limit.as_secs()
+    )]
+    Stuck {
+        /// Its directory.
+        path: PathBuf,
+        /// Who.
+        holder: Holder,
+        /// How long it was waited at least.
+        limit: Duration,
+    },
     /// The TPM does not do what it is asked.
     #[error(transparent)]
     Tpm(#[from] TpmError),
@@ -78,7 +106,8 @@ impl HostError {
         match self {
             Self::File { source, .. } => source.raw_os_error().map_or(-5, |errno| -errno),
             Self::OtherPcr { .. } | Self::OtherBanks { .. } => -22,
-            Self::Damaged { .. } | Self::Foreign(_) => -74,
+            Self::Damaged { .. } | Self::Note { .. } | Self::Foreign(_) => -74,
+            Self::Stuck { .. } => -110,
             Self::Tpm(error) => error.code(),
         }
     }
@@ -90,7 +119,11 @@ impl HostError {
             Self::File { .. } => "it lies in the run directory: see whether that is full or read-only".to_owned(),
             Self::OtherPcr { pcr, .. } => format!("give this mount --pcr {pcr}, or another --host-list"),
             Self::OtherBanks { .. } => "name each TPM's host list apart with --host-list".to_owned(),
-            Self::Damaged { .. } | Self::Foreign(_) => {
+            Self::Stuck { holder: Holder(Some(pid)), .. } => {
+                format!("continue it (kill -CONT {pid}) or end it (kill -KILL {pid}): either way nothing is lost")
+            }
+            Self::Stuck { .. } => "look for an imafs that does not run: ps -C imafs -o pid,stat,args".to_owned(),
+            Self::Damaged { .. } | Self::Note { .. } | Self::Foreign(_) => {
                 "what was extended cannot be shown any more: name another --pcr and --host-list, or restart the TPM \
                  and remove the directory of the list"
                     .to_owned()
@@ -125,12 +158,53 @@ pub(crate) struct Written {
 
 impl HostList {
     /// Opens the list in this directory, and makes one where there is none.
-    pub(crate) fn open(directory: &Path, tpm: Tpm, pcr: PcrIndex) -> Result<Self, HostError> {
-        let list = Self { files: Files::open(directory)?, tpm, pcr };
-        let lock = list.files.lock()?;
-        let mut state = list.load(&lock)?;
-        list.settle(&lock, &mut state)?;
+    pub(crate) fn open(
+        directory: &Path,
+        tpm: Tpm,
+        pcr: PcrIndex,
+        limit: Duration,
+    ) -> Result<Self, HostError> {
+        let list = Self { files: Files::open(directory, limit)?, tpm, pcr };
+        list.settled()?;
         Ok(list)
+    }
+
+    /// The lock, and the list in order.
+    fn settled(&self) -> Result<(Lock, State), HostError> {
+        // A command of ours that hangs keeps the lock: the TPM is to blame then, and not its holder.
+        self.tpm.silence()?;
+        let lock = self.files.lock()?;
+        let mut state = self.load(&lock)?;
+        self.settle(&lock, &mut state)?;
+        Ok((lock, state))
+    }
+
+    /// A list of this mount begins whose first line is the next one of it, and which this journal keeps, if any.
+    fn begin(&self, ns: &str, journal: Option<JournalId>) -> Result<(), HostError> {
+        let (_lock, state) = self.settled()?;
+        let note = journal.map(|journal| Note { boot: state.boot, journal, from: state.bytes });
+        self.files.set_note(ns, note.as_ref())
+    }
+
+    /// The lines of the list that this journal keeps, each by its seal; `None` where it never had one here. All lines
+    /// are held against the PCR before: what the journal is compared with is what was extended.
+    fn recall(&self, ns: &str, journal: JournalId) -> Result<Option<Vec<Seal>>, HostError> {
+        let (lock, state) = self.settled()?;
+        let noted = self.files.note(ns)?;
+        let Some(note) = noted.filter(|note| note.boot == state.boot && note.journal == journal) else {
+            return Ok(None);
+        };
+        // What is in the list does not change any more, and others need not wait.
+        drop(lock);
+        let (mut values, mut seals) = (self.restarted(), Vec::new());
+        let mut lines = Lines::new(&self.files, state.bytes);
+        while let Some(line) = lines.next(self.pcr)? {
+            values = after(&values, &self.digests(&line, lines.offset())?);
+            if lines.offset() > note.from && line.ns() == ns {
+                seals.push(Seal::of(line.seq(), line.entry()).ok_or_else(|| self.damaged(lines.offset()))?);
+            }
+        }
+        if values == state.values { Ok(Some(seals)) } else { Err(HostError::Foreign(self.pcr)) }
     }
 
     pub(crate) fn tpm(&self) -> &Tpm {
@@ -140,9 +214,7 @@ impl HostList {
     /// Puts a line into the list and into the PCR. `written` says whether it is in the list from an earlier call that
     /// failed, and learns when it is.
     pub(crate) fn put(&self, line: &HostLine, written: &mut Option<Written>) -> Result<(), HostError> {
-        let lock = self.files.lock()?;
-        let mut state = self.load(&lock)?;
-        self.settle(&lock, &mut state)?;
+        let (lock, mut state) = self.settled()?;
         // Settling extends what is in the list, also for others.
         if written.take().is_some_and(|at| at.boot == state.boot && at.end <= state.bytes) {
             return Ok(());
