@@ -28,7 +28,7 @@ pub use template::template;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its program and of its directory in `corpus/`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("label", label),
     ("policy", policy),
     ("template", template),

@@ -18,15 +18,15 @@ const ENTRIES: Bound = Bound { fixed: 0, per_byte: 0 };
 /// - Entries come in the order of their paths, no path twice, no more of them than the header says.
 /// - After an error nothing more comes.
 pub fn manifest(data: &[u8]) {
-    if let Ok(envelope) = within(WHOLE, data, || Envelope::parse(data.to_vec())) {
-        if let Some(again) = entries(&envelope) {
-            // The signature is what stands behind the body.
-            let trailer = data.get(again.len()..).unwrap_or_default();
-            assert!(data.starts_with(&again), "what was read is written as it was");
-            let signature = must(ima::parse_signature(trailer).ok(), "the signature was read");
-            let written = seal(again, envelope.algo(), signature.keyid, signature.signature);
-            assert_eq!(written.ok().as_deref(), Some(data));
-        }
+    if let Ok(envelope) = within(WHOLE, data, || Envelope::parse(data.to_vec()))
+        && let Some(again) = entries(&envelope)
+    {
+        // The signature is what stands behind the body.
+        let trailer = data.get(again.len()..).unwrap_or_default();
+        assert!(data.starts_with(&again), "what was read is written as it was");
+        let signature = must(ima::parse_signature(trailer).ok(), "the signature was read");
+        let written = seal(again, envelope.algo(), signature.keyid, signature.signature);
+        assert_eq!(written.ok().as_deref(), Some(data));
     }
     // The header and the signature would keep most inputs from getting this far.
     let (count, rest) = data.split_first().map_or((0, data), |(count, rest)| (*count, rest));

@@ -31,13 +31,13 @@ pub enum LabelPlace {
 }
 
 /// The labels of a mount.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Labels(Store);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Store {
     Attribute(&'static str),
-    Manifest(Box<Trusted>),
+    Manifest(Arc<Trusted>),
 }
 
 /// A manifest with the ring that its signature was verified by.
@@ -74,7 +74,7 @@ impl Labels {
         let generation = ring.generation();
         manifest.reverify(&ring)?;
         let (held, doubted) = (AtomicU64::new(generation), Mutex::new(None));
-        Ok(Self(Store::Manifest(Box::new(Trusted { manifest, ring, held, doubted }))))
+        Ok(Self(Store::Manifest(Arc::new(Trusted { manifest, ring, held, doubted }))))
     }
 
     /// The attribute that holds the labels, if one does.

@@ -113,7 +113,7 @@ fn prepare(invocation: &Invocation, config: &Config, id: &str) -> Result<Option<
         created: false,
         boot: boot(),
     };
-    Ok(Some(Prepared { state, profile, options, source: bundle.rootfs }))
+    Ok(Some(Prepared { state, profile: *profile, options, source: bundle.rootfs }))
 }
 
 /// Mounts, points the bundle at the mount, and has the container made.

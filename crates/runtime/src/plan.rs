@@ -20,7 +20,7 @@ pub enum Plan {
         /// The profile's name.
         name: String,
         /// The profile.
-        profile: Profile,
+        profile: Box<Profile>,
         /// The mount's name on the host.
         ns_id: String,
         /// Options over the profile's, each with its value.
@@ -28,8 +28,8 @@ pub enum Plan {
     },
 }
 
-/// Decides for one container. `name_on_host` is its mount's name where it names none itself. `entry` is the profile that the engine's own configuration names
-/// (`--imafs-profile`); `value_of` reads the value that a profile's file gives a key.
+/// Decides for one container. `name_on_host` is its mount's name where it names none itself. `entry` is the profile that
+/// the engine's own configuration names (`--imafs-profile`); `value_of` reads the value that a profile's file gives a key.
 ///
 /// # Errors
 /// [`Error::NoProfile`], [`Error::Required`], and [`Error::Annotation`] for what the host does not permit.
@@ -58,7 +58,7 @@ pub fn plan(
         .ok_or_else(|| Error::NoProfile { name: name.to_owned(), known: config.known() })?;
     let options = options(profile, annotations, value_of)?;
     let ns_id = annotations.contid.clone().unwrap_or_else(|| name_on_host.to_owned());
-    Ok(Plan::Checked { name: name.to_owned(), profile: profile.clone(), ns_id, options })
+    Ok(Plan::Checked { name: name.to_owned(), profile: Box::new(profile.clone()), ns_id, options })
 }
 
 /// A container without a profile must not have asked for anything that only a profile can give.

@@ -41,10 +41,13 @@ pub(super) enum Reader {
 #[derive(Debug, Default)]
 pub(super) struct Texts(Mutex<Kept>);
 
+/// The policies of all layers, and their text.
+type Shown = (Vec<Arc<Policy>>, Arc<[u8]>);
+
 #[derive(Debug, Default)]
 struct Kept {
-    /// The policies of all layers that were shown last, and their text.
-    policy: Option<(Vec<Arc<Policy>>, Arc<[u8]>)>,
+    /// What was shown last.
+    policy: Option<Shown>,
     /// Those that are open.
     open: Vec<Weak<[u8]>>,
 }

@@ -131,7 +131,7 @@ impl Vault {
             Key::Handle(_) => false,
             // A stack gives a file another number once it was written. Both are the same if they have the same now.
             Key::Number { .. } => {
-                let own = self.path_fd(node).and_then(|own| stat(own));
+                let own = self.path_fd(node).and_then(stat);
                 own.is_ok_and(|own| number(&own) == number(&found))
             }
         }

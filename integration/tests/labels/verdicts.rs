@@ -64,7 +64,7 @@ const ROWS: [Row; 11] = [
         name: "with-half-a-signature",
         done: |stand, name| {
             let whole = label(&stand.source(name))?;
-            set_label(&stand.source(name), &whole[..whole.len() / 2])
+            set_label(&stand.source(name), whole.get(..whole.len() / 2).unwrap_or_default())
         },
         signed: Some("invalid-signature"),
         labelled: Some("invalid-signature"),
@@ -73,7 +73,7 @@ const ROWS: [Row; 11] = [
         name: "with-half-a-hash",
         done: |stand, name| {
             stand.hash(name)?;
-            set_label(&stand.source(name), &label(&stand.source(name))?[..20])
+            set_label(&stand.source(name), label(&stand.source(name))?.get(..20).unwrap_or_default())
         },
         signed: Some("IMA-signature-required"),
         labelled: Some("invalid-hash"),
