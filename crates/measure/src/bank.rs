@@ -2,7 +2,7 @@
 
 use ima::{Digest, Entry, HashAlgo, PcrIndex};
 
-use crate::journal::JournalId;
+use crate::journal::{JournalId, Register};
 
 /// PCR banks: registers that can be extended and read, never set.
 ///
@@ -44,6 +44,43 @@ pub trait PcrBank: Send + Sync {
     /// As [`PcrBank::read`].
     fn read_own(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError> {
         self.read(pcr, algo)
+    }
+
+    /// What a register holds before the list extends it for the first time; `None` as for [`PcrBank::read`]. A bank that
+    /// refuses any other value ([`PcrBank::admit`]) says so without asking its device.
+    ///
+    /// # Errors
+    /// As [`PcrBank::read`].
+    fn first(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError> {
+        self.read_own(pcr, algo)
+    }
+
+    /// Whether this is a register that a list can extend, as far as can be said without asking a device. Policies with
+    /// another are refused.
+    fn has(&self, _: PcrIndex) -> bool {
+        true
+    }
+
+    /// Makes sure that a list may begin to extend this register. Asked for before the first entry for it gets its place:
+    /// one that can never be extended would stand in the way of all after it.
+    ///
+    /// # Errors
+    /// [`BankError::NoSuchPcr`]; [`BankError::Foreign`] where somebody else extends it, or why that cannot be found out.
+    fn admit(&self, _: PcrIndex) -> Result<(), BankError> {
+        Ok(())
+    }
+
+    /// Tells what registers must hold when they are extended next, because a journal proves it. Asked for before the first
+    /// extend, and only where they outlive the process.
+    fn expect(&self, _: &[Register]) {}
+
+    /// Compares the registers with what was extended, also when there is nothing to extend. A bank that nobody else can
+    /// reach has nothing to compare.
+    ///
+    /// # Errors
+    /// As [`PcrBank::extend`]; [`BankError::Reset`] is told once, and everything is to be extended again then.
+    fn check(&self) -> Result<(), BankError> {
+        Ok(())
     }
 
     /// Whether registers 0 to 9 hold how the machine came up. Only then does the list's first entry,
@@ -112,6 +149,10 @@ pub enum BankError {
     /// What was extended in an earlier process as the entry of this number is not that entry of the list.
     #[error("what was extended as entry {0} is not entry {0} of the list")]
     OtherEntry(u64),
+    /// The device was restarted, and the register had held something when the list began, so that extending the list again
+    /// does not lead to what it held.
+    #[error("the TPM was restarted, and PCR {0} had been extended before the list began")]
+    Unrepeatable(PcrIndex),
     /// These registers cannot be set.
     #[error("the registers cannot be set to what they held")]
     NotRestorable,
@@ -133,7 +174,7 @@ impl BankError {
     pub fn code(&self) -> i32 {
         match self {
             BankError::WrongDigests | BankError::NoSuchPcr(_) | BankError::NotRestorable => -22,
-            BankError::Reset => -116,
+            BankError::Reset | BankError::Unrepeatable(_) => -116,
             BankError::Foreign(_) | BankError::OtherEntry(_) => -74,
             BankError::Device { code, .. } => *code,
         }

@@ -1,6 +1,6 @@
 //! What can go wrong when an entry is added.
 
-use ima::{UnavailableAlgo, template::TemplateError};
+use ima::{PcrIndex, UnavailableAlgo, template::TemplateError};
 
 use crate::BankError;
 use crate::journal::{JournalError, ScanError};
@@ -41,6 +41,15 @@ pub enum MeasureError {
     /// A register could not be read.
     #[error("cannot read the PCRs")]
     ReadPcr(#[source] BankError),
+    /// The entry's register cannot be extended by this list; nothing was added.
+    #[error("PCR {pcr} is not for this list")]
+    Register {
+        /// The register.
+        pcr: PcrIndex,
+        /// What the bank says.
+        #[source]
+        source: BankError,
+    },
     /// The entry does not fit the journal's format; nothing was added.
     #[error("the entry does not fit the journal")]
     Unfit,

@@ -22,6 +22,7 @@ pub mod proof;
 mod restart;
 mod seen;
 mod soft;
+mod standing;
 mod store;
 mod turns;
 mod view;

@@ -178,6 +178,7 @@ impl List {
             return Ok(Added::Duplicate);
         }
         let values = self.extend_values(&entry)?;
+        self.admit(entry.pcr())?;
         let mut arrivals = self.order.lock();
         // It may have come since.
         let (position, added) =
@@ -349,7 +350,7 @@ impl List {
     }
 
     /// Nothing is in the PCR any more, also not what was complete.
-    fn begin_again(&self) {
+    pub(crate) fn begin_again(&self) {
         let complete = self.extended.swap(0, Ordering::AcqRel);
         self.abandoned.fetch_max(complete, Ordering::AcqRel);
     }

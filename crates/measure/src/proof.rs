@@ -44,7 +44,7 @@ impl Shadow {
         if self.knows(pcr) {
             return Ok(());
         }
-        let value = |algo| Ok(bank.read_own(pcr, algo)?.unwrap_or_else(|| Digest::zero(algo)));
+        let value = |algo| Ok(bank.first(pcr, algo)?.unwrap_or_else(|| Digest::zero(algo)));
         let bases = self.banks.iter().map(|pcrs| value(pcrs.algo())).collect::<Result<_, BankError>>()?;
         self.begin(pcr, bases);
         Ok(())
@@ -228,6 +228,17 @@ impl<'a> Proof<'a> {
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// What the device's registers hold at the point where they were found, and held before the list.
+    pub(crate) fn held(&self) -> Vec<Register> {
+        let held = self.device.iter().flat_map(|device| &device.held);
+        let of = |(pcr, values): (&PcrIndex, &Vec<Digest>)| {
+            let bases = self.shadow.bases.get(pcr).into_iter().flatten();
+            let pairs = bases.zip(values);
+            pairs.map(|(base, value)| Register { pcr: *pcr, base: *base, value: *value }).collect::<Vec<_>>()
+        };
+        held.flat_map(of).collect()
     }
 
     /// The replayed registers, to go on with.

@@ -38,6 +38,8 @@ impl List {
             None => self.restore(&proof),
         };
         let extended = extended.map_err(MeasureError::Proof)?;
+        // Between the proof and the first extend the device may be restarted, or extended by somebody.
+        self.bank.expect(&proof.held());
         let extended = usize::try_from(extended).unwrap_or(usize::MAX).min(count);
         *self.journaling.lock() = proof.into_shadow();
         self.extended.store(extended, Ordering::Release);

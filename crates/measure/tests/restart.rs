@@ -7,6 +7,7 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ima::template::FileAttrs;
 use ima::{Digest, Event, HashAlgo, PcrIndex, Pcrs, Template};
@@ -19,6 +20,8 @@ const FILE: FileAttrs = FileAttrs { uid: 0, gid: 0, mode: 0o100_755 };
 struct Restarting {
     banks: Mutex<SoftBank>,
     at: Mutex<(usize, Vec<usize>)>,
+    /// It restarts when it is next looked at.
+    looked_at: Arc<AtomicBool>,
 }
 
 impl PcrBank for Restarting {
@@ -40,11 +43,28 @@ impl PcrBank for Restarting {
     fn read(&self, pcr: PcrIndex, algo: HashAlgo) -> Result<Option<Digest>, BankError> {
         self.banks.lock().read(pcr, algo)
     }
+
+    fn admit(&self, pcr: PcrIndex) -> Result<(), BankError> {
+        if pcr.value() < 24 { Ok(()) } else { Err(BankError::NoSuchPcr(pcr)) }
+    }
+
+    fn check(&self) -> Result<(), BankError> {
+        if self.looked_at.swap(false, Ordering::Relaxed) {
+            *self.banks.lock() = SoftBank::new(&self.algos()).unwrap();
+            return Err(BankError::Reset);
+        }
+        Ok(())
+    }
 }
 
 fn list(restarts: &[usize]) -> List {
+    watched(restarts, &Arc::default())
+}
+
+fn watched(restarts: &[usize], looked_at: &Arc<AtomicBool>) -> List {
+    let looked_at = Arc::clone(looked_at);
     let banks = Mutex::new(SoftBank::new(&[HashAlgo::Sha256]).unwrap());
-    let bank = Restarting { banks, at: Mutex::new((0, restarts.to_vec())) };
+    let bank = Restarting { banks, at: Mutex::new((0, restarts.to_vec())), looked_at };
     List::new(ListOptions::new(Template::named("ima-ng").unwrap(), Arc::new(bank))).unwrap()
 }
 
@@ -82,5 +102,39 @@ fn a_bank_that_does_nothing_but_restart_denies_and_is_caught_up_with_later() {
     assert!(list.due() > 0);
     assert_eq!(add(&list, 0).unwrap(), Added::Duplicate);
     assert_eq!(list.due(), 0);
+    assert!(agrees(&list));
+}
+
+#[test]
+fn a_restart_that_is_found_by_looking_is_made_good_without_an_entry() {
+    let restarts = Arc::new(AtomicBool::new(false));
+    // And once more while it catches up.
+    let list = watched(&[8], &restarts);
+    (0..5).for_each(|number| assert_eq!(add(&list, number).unwrap(), Added::New));
+    list.check().unwrap();
+    assert!(agrees(&list));
+    restarts.store(true, Ordering::Relaxed);
+    list.check().unwrap();
+    assert!(agrees(&list));
+    assert_eq!((list.count(), list.due()), (6, 0));
+}
+
+#[test]
+fn an_entry_for_a_register_that_is_not_to_be_had_stands_in_nobodys_way() {
+    let list = list(&[]);
+    let entry = |pcr: u32| {
+        let digest = ima::hash(HashAlgo::Sha256, b"other").unwrap();
+        list.template().entry(PcrIndex::new(pcr).unwrap(), &Event::file(digest, b"/file", FILE)).unwrap()
+    };
+    for _ in 0..2 {
+        let refused = list.add(entry(30)).unwrap_err();
+        assert!(
+            matches!(refused, MeasureError::Register { source: BankError::NoSuchPcr(_), .. }),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(list.count(), 1);
+    assert_eq!(list.add(entry(11)).unwrap(), Added::New);
+    assert_eq!(add(&list, 1).unwrap(), Added::New);
     assert!(agrees(&list));
 }

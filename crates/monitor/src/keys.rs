@@ -73,9 +73,9 @@ impl Monitor {
         tracing::warn!(ring, error = %chain(&error), "cannot measure a key");
         let cause = match &error {
             KeyError::Undecided(_) => "unknown-subject".into(),
-            KeyError::Measure(MeasureError::Extend { source, .. }) => {
-                format!("TPM_error({})", source.code()).into()
-            }
+            KeyError::Measure(
+                MeasureError::Extend { source, .. } | MeasureError::Register { source, .. },
+            ) => format!("TPM_error({})", source.code()).into(),
             KeyError::Measure(MeasureError::Journal { .. }) => "journal-error".into(),
             KeyError::Hash(_) | KeyError::NoTemplate | KeyError::Template(_) | KeyError::Measure(_) => {
                 std::borrow::Cow::Borrowed("hashing_error")

@@ -32,6 +32,21 @@ impl Device {
         Ok(Self { context, banks, assigned })
     }
 
+    /// Asks for the active banks again: a TPM may be restarted under a connection.
+    pub(crate) fn look_again(&mut self) -> Result<(), TpmError> {
+        self.assigned = assigned(&mut self.context)?;
+        self.banks = active_banks(&self.assigned)?;
+        Ok(())
+    }
+
+    /// The registers that every active bank has, a bit each.
+    pub(crate) fn registers(&self) -> u32 {
+        let active = || self.assigned.get_selections().iter().filter(|bank| !bank.is_empty());
+        let everywhere =
+            |bit: &u32| PcrSlot::try_from(*bit).is_ok_and(|slot| active().all(|bank| bank.is_selected(slot)));
+        (0..u32::BITS).map(|number| 1 << number).filter(everywhere).sum()
+    }
+
     /// The active banks, in the TPM's order.
     pub(crate) fn banks(&self) -> &[HashAlgo] {
         &self.banks

@@ -5,12 +5,14 @@
 //! its TPM with others.
 //!
 //! This crate knows no files but its TPM's, no policy and no FUSE; what an entry means is the list's business. All
-//! that goes over the wire is tss-esapi's and libtss2's. It reads no clock but to tell a TPM that hangs.
+//! that goes over the wire is tss-esapi's and libtss2's. It reads no clock but to tell a TPM that hangs,
+//! or that had time to be restarted.
 //!
 //! Follows TCG TPM 2.0 Library, part 3 (`TPM2_PCR_Extend`, `TPM2_PCR_Read`), and drivers/char/tpm/tpm2-cmd.c, Linux 6.1.
 
 mod bank;
 mod bridge;
+mod clock;
 mod device;
 mod error;
 mod host;

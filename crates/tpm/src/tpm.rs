@@ -1,14 +1,16 @@
 //! One TPM, as the rest of the program holds it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ima::{Digest, HashAlgo, PcrIndex};
 use measure::BankError;
 use parking_lot::Mutex;
 
+use crate::clock::Moment;
 use crate::device::Device;
 use crate::link::End;
 use crate::service::{LIMIT, Service};
@@ -17,6 +19,11 @@ use crate::{Tcti, TpmError};
 
 /// How long a value that was read may be shown again.
 const SHOWN: Duration = Duration::from_millis(200);
+
+/// Registers of a dynamic launch, which are not for the locality that software has.
+///
+/// Source: TCG PC Client Platform TPM Profile 1.05, section 4.6.1, table 6.
+const DYNAMIC_LAUNCH: RangeInclusive<u32> = 17..=22;
 
 /// Which TPM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +58,8 @@ pub enum TpmState {
 pub struct Tpm {
     service: Service,
     banks: Arc<[HashAlgo]>,
+    /// The registers that every bank has, a bit each.
+    registers: u32,
     health: Arc<Mutex<Health>>,
     lately: Arc<Mutex<Lately>>,
     place: Arc<str>,
@@ -67,7 +76,7 @@ struct Lately {
 /// A register as it was read.
 #[derive(Debug, Clone)]
 struct Seen {
-    asked: Instant,
+    asked: Moment,
     values: Option<Vec<Digest>>,
 }
 
@@ -103,15 +112,28 @@ impl Tpm {
             }
         };
         let service = Service::start(end, limit)?;
-        let banks = service.call(|device| Ok(device.banks().to_vec()))?;
+        let (banks, registers) = service.call(|device| Ok((device.banks().to_vec(), device.registers())))?;
         let health = Arc::new(Mutex::new(Health { command: TpmState::Ready, extend: TpmState::Ready }));
-        Ok(Self { service, banks: banks.into(), health, lately: Arc::default(), place: text.into() })
+        let (banks, place) = (banks.into(), text.into());
+        Ok(Self { service, banks, registers, health, lately: Arc::default(), place })
     }
 
     /// The active banks, in the TPM's order.
     #[must_use]
     pub fn banks(&self) -> &[HashAlgo] {
         &self.banks
+    }
+
+    /// Whether every active bank has this register.
+    #[must_use]
+    pub fn has_everywhere(&self, pcr: PcrIndex) -> bool {
+        1_u32.checked_shl(pcr.value()).is_some_and(|bit| self.registers & bit != 0)
+    }
+
+    /// Whether software can extend this register in every active bank.
+    #[must_use]
+    pub fn is_extensible(&self, pcr: PcrIndex) -> bool {
+        self.has_everywhere(pcr) && !DYNAMIC_LAUNCH.contains(&pcr.value())
     }
 
     /// Where it is, as tss2 spells it; the tools take it after `--tcti`.
@@ -160,12 +182,27 @@ impl Tpm {
         }))
     }
 
+    /// Asks which banks are active now.
+    ///
+    /// # Errors
+    /// [`TpmError::OtherBanks`] unless they are those it had when it was opened.
+    pub(crate) fn confirm_banks(&self) -> Result<(), TpmError> {
+        let banks = Arc::clone(&self.banks);
+        self.note(self.service.call(move |device| {
+            device.look_again()?;
+            if *device.banks() == *banks { Ok(()) } else { Err(TpmError::OtherBanks) }
+        }))
+    }
+
     /// The register's value in each bank, in the order of [`Tpm::banks`]; `None` where there is no such register.
     ///
     /// # Errors
     /// [`TpmError`].
     pub fn read(&self, pcr: PcrIndex) -> Result<Option<Vec<Digest>>, TpmError> {
-        let values = self.note(self.service.call(move |device| device.read(pcr)))?;
+        let banks = Arc::clone(&self.banks);
+        let values = self.note(self.service.call(move |device| {
+            if *device.banks() == *banks { device.read(pcr) } else { Err(TpmError::OtherBanks) }
+        }))?;
         Ok(values.into_iter().collect())
     }
 
@@ -178,7 +215,7 @@ impl Tpm {
         if let Some(seen) = seen.filter(|seen| seen.asked.elapsed() < SHOWN) {
             return Ok(seen.values);
         }
-        let asked = Instant::now();
+        let asked = Moment::now();
         let values = self.read(pcr)?;
         let mut lately = self.lately.lock();
         if lately.extends == extends {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use common::{Server, digests, installed, replayed};
 use ima::{Digest, HashAlgo, PcrIndex};
+use measure::journal::Register;
 use measure::{BankError, PcrBank};
 use rustix::process::Signal;
 use tpm::{Tpm, TpmBank, TpmError, TpmState};
@@ -92,7 +93,14 @@ fn what_a_register_was_extended_with_by_others_is_noticed() {
     server.tool("tpm2_pcrextend", &[&foreign]);
     let bank = TpmBank::new(server.open());
     assert!(matches!(bank.begin(PCR), Err(TpmError::InUse(PCR))));
-    // A register that was not zero is extended all the same, when somebody wants it to be.
+    assert!(matches!(bank.admit(PCR), Err(BankError::Foreign(PCR))));
+    // What it holds is not believed because it was read.
+    let strange = server.pcrread(10);
+    assert!(matches!(bank.extend(PCR, &digests(&bank.algos(), 1)), Err(BankError::Foreign(PCR))));
+    assert_eq!(server.pcrread(10), strange);
+    let server = Server::start();
+    let bank = TpmBank::new(server.open());
+    bank.admit(PCR).unwrap();
     bank.extend(PCR, &digests(&bank.algos(), 1)).unwrap();
     let before = server.pcrread(10);
     server.tool("tpm2_pcrextend", &[&foreign]);
@@ -121,6 +129,130 @@ fn a_restart_is_told_and_not_taken_for_anything_else() {
     assert!(matches!(extend(3), Err(BankError::Reset)));
     (0..4).for_each(|number| extend(number).unwrap());
     assert_eq!(server.pcrread(10), replayed(&bank.algos(), 0..4));
+}
+
+/// What a journal of a list with these extends says of the register.
+fn proved(bank: &TpmBank, base: &[Digest], values: &[Digest]) {
+    let pairs = base.iter().zip(values);
+    let registers: Vec<_> =
+        pairs.map(|(base, value)| Register { pcr: PCR, base: *base, value: *value }).collect();
+    bank.expect(&registers);
+}
+
+#[test]
+fn a_restart_between_the_proof_and_the_first_extend_is_told() {
+    if !installed(&["swtpm", "tpm2_pcrread"]) {
+        return;
+    }
+    let mut server = Server::start();
+    let zeros: Vec<Digest> = TpmBank::new(server.open()).algos().into_iter().map(Digest::zero).collect();
+    let extend = |bank: &TpmBank, number| bank.extend(PCR, &digests(&bank.algos(), number));
+    let first = TpmBank::new(server.open());
+    first.check().unwrap();
+    (0..3).for_each(|number| extend(&first, number).unwrap());
+    let held = server.pcrread(10);
+    // The process that goes on, with the TPM as it was left and with one that was restarted.
+    let next = TpmBank::new(server.open());
+    proved(&next, &zeros, &held);
+    next.check().unwrap();
+    let next = TpmBank::new(server.open());
+    proved(&next, &zeros, &held);
+    server.kill();
+    server.restart();
+    assert!(matches!(extend(&next, 3), Err(BankError::Reset)));
+    (0..4).for_each(|number| extend(&next, number).unwrap());
+    assert_eq!(server.pcrread(10), replayed(&next.algos(), 0..4));
+    // A list that did not begin at zero cannot be extended again.
+    let other = TpmBank::new(server.open());
+    proved(&other, &held, &server.pcrread(10));
+    server.kill();
+    server.restart();
+    for _ in 0..2 {
+        let refused = extend(&other, 4).unwrap_err();
+        assert!(matches!(refused, BankError::Unrepeatable(PCR)), "{refused:?}");
+    }
+    assert_eq!(server.pcrread(10), zeros);
+}
+
+#[test]
+fn a_restart_is_seen_without_an_extend_and_what_is_strange_stays_so() {
+    if !installed(&["swtpm", "tpm2_pcrextend"]) {
+        return;
+    }
+    let mut server = Server::start();
+    let bank = TpmBank::new(server.open());
+    let extend = |number| bank.extend(PCR, &digests(&bank.algos(), number));
+    extend(0).unwrap();
+    bank.check().unwrap();
+    server.kill();
+    server.restart();
+    assert!(matches!(bank.check(), Err(BankError::Reset)));
+    // It is told once; then the list extends all of it again.
+    bank.check().unwrap();
+    // Somebody is faster.
+    server.tool("tpm2_pcrextend", &[&format!("10:sha256={}", "5a".repeat(32))]);
+    let strange = server.pcrread(10);
+    assert!(matches!(extend(0), Err(BankError::Foreign(PCR))));
+    assert!(matches!(bank.check(), Err(BankError::Foreign(PCR))));
+    assert!(matches!(bank.tpm().state(), TpmState::Failing { code: -74, .. }));
+    assert_eq!(server.pcrread(10), strange);
+}
+
+#[test]
+fn a_second_register_is_believed_as_little_as_the_first() {
+    if !installed(&["swtpm", "tpm2_pcrextend"]) {
+        return;
+    }
+    let server = Server::start();
+    let bank = TpmBank::new(server.open());
+    let [taken, free, dynamic, missing] = [11, 12, 17, 30].map(|pcr| PcrIndex::new(pcr).unwrap());
+    bank.extend(PCR, &digests(&bank.algos(), 0)).unwrap();
+    server.tool("tpm2_pcrextend", &[&format!("11:sha256={}", "5a".repeat(32))]);
+    assert!(matches!(bank.admit(taken), Err(BankError::Foreign(pcr)) if pcr == taken));
+    assert!(bank.admit(PCR).is_ok() && bank.admit(free).is_ok());
+    bank.extend(free, &digests(&bank.algos(), 1)).unwrap();
+    for pcr in [dynamic, missing] {
+        assert!(!bank.has(pcr));
+        assert!(matches!(bank.admit(pcr), Err(BankError::NoSuchPcr(found)) if found == pcr));
+    }
+    assert!(bank.has(taken) && bank.has(free));
+    let strange = server.pcrread(11);
+    assert!(
+        matches!(bank.extend(taken, &digests(&bank.algos(), 1)), Err(BankError::Foreign(pcr)) if pcr == taken)
+    );
+    assert_eq!(server.pcrread(11), strange);
+}
+
+#[test]
+fn a_tpm_that_comes_back_with_another_bank_is_not_extended_in_the_old_ones() {
+    if !installed(&["swtpm", "tpm2_pcrallocate"]) {
+        return;
+    }
+    let mut server = Server::start();
+    let all = TpmBank::new(server.open());
+    let restarted_with = |server: &mut Server, banks: &str| {
+        server.tool("tpm2_pcrallocate", &[banks]);
+        server.kill();
+        server.restart();
+    };
+    restarted_with(&mut server, "sha1:none+sha256:all+sha384:all+sha512:all");
+    let bank = TpmBank::new(server.open());
+    let extend = |number| bank.extend(PCR, &digests(&bank.algos(), number));
+    assert_eq!(bank.algos().len(), 3);
+    extend(0).unwrap();
+    // The same banks again: it is gone on with.
+    server.kill();
+    server.restart();
+    assert!(matches!(extend(1), Err(BankError::Reset)));
+    (0..2).for_each(|number| extend(number).unwrap());
+    // One more, which would stay as it is and take whatever somebody likes.
+    restarted_with(&mut server, "sha1:all+sha256:all+sha384:all+sha512:all");
+    assert!(matches!(extend(2), Err(BankError::Reset)));
+    for number in 0..2 {
+        let refused = extend(number).unwrap_err();
+        assert_eq!(refused.code(), -22, "{refused:?}");
+    }
+    assert_eq!(server.pcrread(10), all.algos().into_iter().map(Digest::zero).collect::<Vec<_>>());
 }
 
 #[test]

@@ -11,10 +11,15 @@ use tpm::{HostBank, SwtpmState, Tpm, TpmBank, TpmPlace, TpmState};
 use crate::config::{MountConfig, TpmChoice};
 use crate::failure::{Failure, chain};
 
+use super::reserved::{self, Reserved};
 use super::run_dir::RunDir;
 
 /// How often it is looked whether entries wait for a TPM that was away.
 const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// Every so many times a TPM that nothing waits for is looked at as well: one that was restarted while only known files
+/// are opened holds nothing of the list that they are served on.
+const LOOK: u32 = 3;
 
 /// What libtss2 reads to know what to write to standard error. Its errors come to us as values.
 const TSS2_LOG: (&str, &str) = ("TSS2_LOG", "all+none");
@@ -25,6 +30,8 @@ pub(super) struct Banks {
     /// The same, where it is a TPM that this list has to itself.
     alone: Option<Arc<TpmBank>>,
     tpm: Option<Tpm>,
+    /// That no other mount's list is in the same register.
+    _reserved: Option<Reserved>,
 }
 
 impl fmt::Debug for Banks {
@@ -34,6 +41,11 @@ impl fmt::Debug for Banks {
 }
 
 impl Banks {
+    /// Banks without a TPM.
+    fn of(bank: Arc<dyn PcrBank>) -> Self {
+        Self { bank, alone: None, tpm: None, _reserved: None }
+    }
+
     /// What the list extends.
     pub(super) fn bank(&self) -> Arc<dyn PcrBank> {
         Arc::clone(&self.bank)
@@ -88,14 +100,27 @@ pub(super) fn open(config: &MountConfig) -> Result<Banks, Failure> {
         SoftBank::new(&config.banks).map_err(|error| Failure::cannot("start the PCR banks", chain(&error)))
     };
     let place = match &config.tpm {
-        TpmChoice::Soft => return Ok(Banks { bank: Arc::new(soft()?), alone: None, tpm: None }),
-        TpmChoice::None => return Ok(Banks { bank: Arc::new(NoBank), alone: None, tpm: None }),
+        TpmChoice::Soft => return Ok(Banks::of(Arc::new(soft()?))),
+        TpmChoice::None => return Ok(Banks::of(Arc::new(NoBank))),
         TpmChoice::Tcti(tcti) => TpmPlace::Tcti(tcti.clone()),
         TpmChoice::Own(directory) => own(config, directory.clone().map(SwtpmState::Kept)),
     };
+    let reserved = match &place {
+        TpmPlace::Tcti(tcti) => Some(reserved::reserve(tcti, config.pcr, config.host_list.is_some())?),
+        // Nobody else knows of it.
+        TpmPlace::Own { .. } => None,
+    };
     let tpm = Tpm::open(place).map_err(|error| unusable(config, &error, &error.advice()))?;
     // From here on it is ended also when the mount does not come about.
-    let mut banks = Banks { bank: Arc::new(NoBank), alone: None, tpm: Some(tpm.clone()) };
+    let mut banks =
+        Banks { bank: Arc::new(NoBank), alone: None, tpm: Some(tpm.clone()), _reserved: reserved };
+    if !tpm.is_extensible(config.pcr) {
+        return Err(Failure::cannot(
+            format!("use the TPM {}", config.tpm),
+            format!("software cannot extend its PCR {}", config.pcr),
+        )
+        .advise("name one of 0 to 16 or 23 with --pcr"));
+    }
     if let Some(name) = &config.host_list {
         let directory = RunDir::from_environment().host_list(name.as_str());
         let bank = HostBank::open(&directory, tpm, config.pcr, config.ns_id.as_str(), soft()?);
@@ -122,12 +147,13 @@ fn own(config: &MountConfig, kept: Option<SwtpmState>) -> TpmPlace {
     }
 }
 
-/// Extends what a TPM that was away has missed as soon as it is back, also when nobody opens anything. The thread
-/// ends with the list.
+/// Extends what a TPM that was away has missed as soon as it is back, and looks at one that nothing waits for, also when
+/// nobody opens anything. The thread ends with the list.
 pub(super) fn catch_up(list: &Arc<List>, tpm: &Tpm) -> std::io::Result<()> {
     let (list, tpm) = (Arc::downgrade(list), tpm.clone());
     let look = move || {
-        loop {
+        let mut told = String::new();
+        for turn in 1_u32.. {
             std::thread::sleep(CATCH_UP);
             let Some(list) = list.upgrade() else { return };
             let due = list.due();
@@ -137,6 +163,12 @@ pub(super) fn catch_up(list: &Arc<List>, tpm: &Tpm) -> std::io::Result<()> {
                     Ok(()) => tracing::info!(target: "imafs", "the TPM is back: {due} measurements extended"),
                     Err(error) => tracing::debug!("{due} measurements wait for the TPM: {}", chain(&error)),
                 }
+            } else if due == 0 && turn.is_multiple_of(LOOK) {
+                let found = list.check().map_or_else(|error| chain(&error), |()| String::new());
+                if !found.is_empty() && found != told {
+                    tracing::warn!("the PCRs are not what they should be: {found}");
+                }
+                told = found;
             }
         }
     };

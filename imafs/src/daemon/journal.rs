@@ -160,8 +160,15 @@ pub(super) fn not_continued(directory: &Path, error: &MeasureError) -> Failure {
             failure.advise("the list is as it was; try again once the cause is gone")
         }
         MeasureError::Scan(_) | MeasureError::Proof(_) => damaged(failure, directory),
+        MeasureError::Register { .. } => failure.advise("name a PCR that nobody extends with --pcr"),
         _ => failure.advise("the list is as it was; try again once the cause is gone"),
     }
+}
+
+/// Whether the list of a journal that was there goes on: its registers are held against it, and need not be unused.
+pub(super) fn goes_on(journal: Option<&Journal>) -> bool {
+    let outcome = journal.and_then(Journal::held).map(|held| &held.outcome);
+    matches!(outcome, Some(Outcome::Continued))
 }
 
 /// Tells what was made of a journal that was there.

@@ -1,7 +1,7 @@
 //! The process that serves one mount, from its start to its clean end.
 //!
 //! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `banks` where the
-//! PCRs are, `journal` keeps the list, `serve` mounts and waits. Around them: `background` (a child that outlives the
+//! PCRs are and `reserved` that nobody else has them, `journal` keeps the list, `serve` mounts and waits. Around them: `background` (a child that outlives the
 //! command), `run_dir` (which mounts are running), `logs`, `labels` (the store of labels), `serials` (how fresh a
 //! manifest must be), `socket` (asking a running one), `attest` (evidence for verifiers), `status` (its facts),
 //! `holders` and `mounts` (reading `/proc`).
@@ -21,6 +21,7 @@ pub mod mounts;
 mod notify;
 mod parts;
 mod preflight;
+mod reserved;
 pub mod run_dir;
 mod serials;
 mod serve;

@@ -343,8 +343,7 @@ fn open_sink(target: &AuditTarget, format: audit::Format) -> Result<Box<dyn Sink
 fn list(config: &MountConfig, banks: &Banks, notice: &mut dyn FnMut(String)) -> Result<List, Failure> {
     let bank = banks.bank();
     let journal = journal::open(config, &*bank)?;
-    // A journal says what its list starts from, so a verifier can replay to the PCR all the same.
-    if journal.is_none() {
+    if !journal::goes_on(journal.as_ref()) {
         banks.begin(config)?;
     }
     let options = ListOptions {

@@ -114,6 +114,11 @@ impl RunDir {
         self.0.with_file_name("tpm").join(name)
     }
 
+    /// The directory of locks of a TPM's registers.
+    pub(super) fn registers(&self) -> PathBuf {
+        self.0.with_file_name("pcr")
+    }
+
     fn state(&self, ns_id: &str) -> PathBuf {
         self.0.join(format!("{ns_id}.json"))
     }

@@ -224,6 +224,10 @@ fn found(
         let (found, wanted) = (header.identity.ns_id.clone(), identity.ns_id.clone());
         return Err(OpenError::OtherMount { path: directory.to_owned(), found, wanted });
     }
+    if summary.batch == 0 && summary.unfinished == 0 {
+        // Nothing was ever served on it: its mount did not come about, and the next one may have other options.
+        return Ok(Found::Nothing);
+    }
     if let Closing::End(end) = &summary.closing
         && !(owner == Owner::Device && header.owner == Owner::Device && holds(bank, end)?)
     {

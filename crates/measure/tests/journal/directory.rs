@@ -203,3 +203,19 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
     assert!(matches!(open(&directory, &Bank::own(&ALGOS)), Err(OpenError::System { .. })));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "content");
 }
+
+#[test]
+fn a_journal_without_a_batch_binds_nobody() {
+    let (_base, directory) = place();
+    let bank = Bank::own(&ALGOS);
+    drop(open(&directory, &bank).unwrap());
+    // Another PCR: the mount that was to have the other did not come about.
+    let other = measure::journal::Identity { pcr: PcrIndex::new(11).unwrap(), ..identity(&*bank) };
+    let journal = Journal::open(&directory, &other, &*bank).unwrap();
+    assert_eq!(outcome(&journal), Outcome::New);
+    drop(journal);
+    let (outcome, begun) = list(&directory, &bank, 1);
+    assert_eq!(outcome, Outcome::New);
+    drop(begun);
+    assert!(matches!(Journal::open(&directory, &other, &*bank), Err(OpenError::OtherOptions { .. })));
+}

@@ -96,7 +96,9 @@ impl Check<'_> {
     /// The list did not take the entry whole; the cause is the kernel's word for it.
     pub(super) fn not_added(&self, error: &MeasureError) -> Denial {
         let cause = match error {
-            MeasureError::Extend { source, .. } => format!("TPM_error({})", source.code()).into(),
+            MeasureError::Extend { source, .. } | MeasureError::Register { source, .. } => {
+                format!("TPM_error({})", source.code()).into()
+            }
             MeasureError::Journal { .. } => "journal-error".into(),
             _ => "hashing_error".into(),
         };
