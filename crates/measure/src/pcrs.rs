@@ -1,4 +1,4 @@
-//! Registers as text, for `/.imafs/pcrs` and for the tools that compare a list with them.
+//! Which registers there are, and what they hold as text, for `/.imafs/pcrs` and for the tools that compare a list with them.
 
 use ima::{HashAlgo, PcrIndex};
 
@@ -6,6 +6,13 @@ use crate::{BankError, PcrBank};
 
 /// Registers a TPM has, and the most that evmctl reads.
 const TPM_PCRS: u32 = 24;
+
+/// The registers that a list on this bank can extend, a bit each.
+#[must_use]
+pub fn extensible(bank: &dyn PcrBank) -> u64 {
+    let has = |number: &u32| PcrIndex::new(*number).is_some_and(|pcr| bank.has(pcr));
+    (0..u64::BITS).filter(has).map(|number| 1 << number).sum()
+}
 
 /// All registers of all banks, a line each: bank, register, value in hex (`sha256 10 5891b5...`). Banks in
 /// their own order, registers 0 to 23.

@@ -205,6 +205,9 @@ pub enum Reason {
     /// A policy whose `digest=` conditions would need several digests of the same file.
     #[error("uses another algorithm than an earlier digest= of the policy")]
     MixedDigestAlgos,
+    /// `pcr=` with a register that the list cannot extend.
+    #[error("names a PCR that the measurement list cannot extend here")]
+    NoSuchRegister,
     /// A rule beyond the number that was allowed.
     #[error("the policy has more than {limit} rules")]
     TooManyRules {

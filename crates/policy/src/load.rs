@@ -42,6 +42,8 @@ pub struct Load {
     digest_algo: Option<HashAlgo>,
     options: ParseOptions,
     most: usize,
+    /// The registers that rules may name, a bit each.
+    registers: u64,
     /// Bytes in `path=` values, of the rules in force and the new ones.
     paths: usize,
     /// Bytes in the text of all of them.
@@ -96,7 +98,14 @@ impl Load {
         let digest_algo = active.digest_algo();
         let paths = active.rules().iter().map(path_length).sum();
         let text = active.rules().iter().map(text_length).sum();
-        Self { active, rules: Vec::new(), digest_algo, options, most, paths, text, valid: true }
+        let registers = u64::MAX;
+        Self { active, rules: Vec::new(), digest_algo, options, most, registers, paths, text, valid: true }
+    }
+
+    /// This load, for rules that name none but these registers, a bit each.
+    #[must_use]
+    pub fn for_registers(self, registers: u64) -> Self {
+        Self { registers, ..self }
     }
 
     /// Takes one line, without its newline. One that is refused spoils the whole load.
@@ -115,6 +124,7 @@ impl Load {
         if self.active.rules().len() + self.rules.len() >= self.most {
             return Err(LineError::TooMany { most: self.most });
         }
+        rule.fits(self.registers).map_err(LineError::Rule)?;
         let paths = self.paths + path_length(&rule);
         if paths > MOST_PATHS {
             return Err(LineError::PathsTooLong);
@@ -233,6 +243,23 @@ mod tests {
         assert!(spoilt.line(b"measure").outcome.is_ok());
         spoilt.spoil();
         assert!(spoilt.finish().is_none());
+    }
+
+    #[test]
+    fn a_register_that_cannot_be_extended_is_refused() {
+        let mut some = load(10).for_registers(1 << 10 | 1 << 11);
+        for line in ["measure pcr=11", "measure pcr=10 func=BPRM_CHECK", "measure"] {
+            assert!(some.line(line.as_bytes()).outcome.is_ok(), "{line}");
+        }
+        let refused = some.line(b"measure func=FILE_CHECK pcr=30").outcome.unwrap_err();
+        assert_eq!(refused.errno(), 22);
+        let LineError::Rule(error) = refused else { panic!("{refused:?}") };
+        assert_eq!((error.token.as_str(), error.reason), ("pcr=30", Reason::NoSuchRegister));
+        assert!(some.finish().is_none());
+        let policy =
+            Policy::parse(b"# r\nmeasure pcr=10\nmeasure pcr=63\n", &ParseOptions::default()).unwrap();
+        assert_eq!(policy.clone().for_registers(u64::MAX).unwrap().rules().len(), 2);
+        assert_eq!(policy.for_registers(1 << 10).unwrap_err().line, 3);
     }
 
     #[test]

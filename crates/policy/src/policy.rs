@@ -83,6 +83,18 @@ impl Policy {
         Err(PolicyError { line: self.line(limit).unwrap_or(limit + 1), source })
     }
 
+    /// This policy, if its rules name no register but these, a bit each: the kernel takes any, and then fails to extend it.
+    ///
+    /// # Errors
+    /// [`Reason::NoSuchRegister`] at the first rule that names another; rules of no text count as lines.
+    pub fn for_registers(self, registers: u64) -> Result<Self, PolicyError> {
+        let refused = self.rules.iter().map(|rule| rule.fits(registers).err());
+        match refused.enumerate().find_map(|(rule, refused)| Some((rule, refused?))) {
+            None => Ok(self),
+            Some((rule, source)) => Err(PolicyError { line: self.line(rule).unwrap_or(rule + 1), source }),
+        }
+    }
+
     /// This policy with `fail_securely` switched on: content on file systems whose signatures cannot
     /// be trusted then fails appraisal. It can be switched on only, as in the kernel.
     #[must_use]

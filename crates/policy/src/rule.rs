@@ -5,6 +5,7 @@ use ima::{PcrIndex, Template};
 
 use crate::algos::AlgoSet;
 use crate::condition::Conditions;
+use crate::error::{Reason, RuleError};
 use crate::vocabulary::{Action, Func};
 
 bitflags! {
@@ -78,6 +79,18 @@ impl Rule {
     #[must_use]
     pub const fn template(&self) -> Option<&Template> {
         self.how.template.as_ref()
+    }
+
+    /// Makes sure that the rule names none but these registers, a bit each.
+    pub(crate) fn fits(&self, registers: u64) -> Result<(), RuleError> {
+        match self.how.pcr {
+            Some(pcr) if registers & (1 << pcr.value()) == 0 => {
+                let reason = Reason::NoSuchRegister;
+                let (token, errno) = (format!("pcr={pcr}"), reason.errno());
+                Err(RuleError { column: 1, token, reason, errno })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The PCR of `pcr=`.

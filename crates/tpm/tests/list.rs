@@ -117,3 +117,32 @@ fn the_first_entry_is_the_digest_of_the_boot_registers() {
         assert!(line.ends_with(&format!(" ima-ng {expected} boot_aggregate\n")), "{line}");
     }
 }
+
+#[test]
+fn an_entry_for_a_register_that_cannot_be_extended_gets_no_place() {
+    if !installed(&["swtpm", "tpm2_pcrextend"]) {
+        return;
+    }
+    let server = Server::start();
+    server.tool("tpm2_pcrextend", &[&format!("12:sha256={}", "5a".repeat(32))]);
+    let bank = Arc::new(TpmBank::new(server.open()));
+    let list = List::new(ListOptions::new(Template::named("ima-ng").unwrap(), bank)).unwrap();
+    let add_to = |pcr: u32, number: u32| {
+        let digest = ima::hash(HashAlgo::Sha256, &number.to_le_bytes()).unwrap();
+        let pcr = ima::PcrIndex::new(pcr).unwrap();
+        list.add(list.template().entry(pcr, &Event::file(digest, b"/file", FILE)).unwrap()).map(drop)
+    };
+    for pcr in [12, 17, 30] {
+        let refused = add_to(pcr, 1).unwrap_err();
+        assert!(
+            matches!(refused, MeasureError::Register { pcr: found, .. } if found.value() == pcr),
+            "{refused:?}"
+        );
+    }
+    assert_eq!((list.count(), list.due()), (1, 0));
+    for pcr in [11, 16, 23, 10] {
+        add_to(pcr, 2).unwrap();
+    }
+    assert_eq!((list.count(), list.due()), (5, 0));
+    assert_eq!(server.pcrread(10), replay(&list));
+}

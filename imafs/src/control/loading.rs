@@ -37,7 +37,9 @@ impl Loading {
     /// Begins a load onto the container's rules; none when it has no layer of its own.
     pub(super) fn begin(monitor: &Arc<Monitor>, most: usize, flags: i32, caller: &Caller) -> Option<Self> {
         let active = Arc::clone(&monitor.rules().container()?.policy);
-        let load = Some(Load::onto(active, ParseOptions::default(), most));
+        // One entry for a register that cannot be extended would stand in the way of all after it, the host's too.
+        let registers = measure::pcrs::extensible(&**monitor.options().list.bank());
+        let load = Some(Load::onto(active, ParseOptions::default(), most).for_registers(registers));
         let state = State { load, writer: Writer::of(caller.tid), offsets: Offsets::new(flags) };
         Some(Self { monitor: Arc::clone(monitor), state: Mutex::new(state) })
     }

@@ -72,6 +72,13 @@ impl Parts {
         });
         let audit = audit(config, notice)?;
         let banks = banks::open(config)?;
+        let policy = policy.for_registers(measure::pcrs::extensible(&*banks.bank())).map_err(|error| {
+            Failure::cannot(
+                format!("use policy {}", config.policy),
+                format!("line {}, {}", error.line, error.source),
+            )
+            .advise(format!("name a PCR that {} can extend, or none", config.tpm))
+        })?;
         let list = list(config, &banks, notice)?;
         Ok(Self {
             policy: Arc::new(policy),
