@@ -11,6 +11,8 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,10 +23,15 @@ const PORT: u16 = 2321;
 /// What libtss2 puts behind the path for the control channel.
 const CONTROL: &str = ".ctrl";
 
-/// The relay. It ends when it is dropped.
+/// How long it waits after a connection that could not be taken.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The relay. It ends when it is dropped, and for no other reason: what hinders it, such as too few descriptors in the
+/// whole process, passes, and a relay that had ended would leave the TPM out of reach for good.
 #[derive(Debug)]
 pub(crate) struct Bridge {
     listeners: [OwnedFd; 2],
+    ended: Arc<AtomicBool>,
 }
 
 impl Bridge {
@@ -33,7 +40,9 @@ impl Bridge {
         sys::network::unshare()?;
         let mut control = path.as_os_str().to_owned();
         control.push(CONTROL);
-        Ok(Self { listeners: [listen(PORT, path.to_owned())?, listen(PORT + 1, control.into())?] })
+        let ended = Arc::default();
+        let listeners = [listen(PORT, path.to_owned(), &ended)?, listen(PORT + 1, control.into(), &ended)?];
+        Ok(Self { listeners, ended })
     }
 
     /// The port of the data channel.
@@ -44,6 +53,7 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
         for listener in &self.listeners {
             // It wakes the thread that waits for connections.
             let _ended_already = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
@@ -51,21 +61,34 @@ impl Drop for Bridge {
     }
 }
 
-fn listen(port: u16, path: PathBuf) -> io::Result<OwnedFd> {
+fn listen(port: u16, path: PathBuf, ended: &Arc<AtomicBool>) -> io::Result<OwnedFd> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     let handle = listener.try_clone()?.into();
+    let ended = Arc::clone(ended);
     let accept = move || {
-        while let Ok((client, _)) = listener.accept() {
-            if let Err(error) = relay(&client, &path) {
-                tracing::debug!(path = %path.display(), %error, "a connection to the TPM failed");
+        while !ended.load(Ordering::Acquire) {
+            match listener.accept() {
+                Ok((client, _)) => serve(&client, &path),
+                Err(_) if ended.load(Ordering::Acquire) => return,
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), %error, "cannot take a connection to the TPM");
+                    std::thread::sleep(PAUSE);
+                }
             }
-            // The client has what it will get. Without a lingering end its port is free again at once; thousands of
-            // connections a second would use them all up otherwise.
-            let _ended_already = rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO));
         }
     };
     std::thread::Builder::new().name("imafs-tpm-relay".to_owned()).spawn(accept)?;
     Ok(handle)
+}
+
+/// One connection, to its end.
+fn serve(client: &TcpStream, path: &Path) {
+    if let Err(error) = relay(client, path) {
+        tracing::debug!(path = %path.display(), %error, "a connection to the TPM failed");
+    }
+    // The client has what it will get. Without a lingering end its port is free again at once; thousands of connections a
+    // second would use them all up otherwise.
+    let _ended_already = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
 }
 
 /// Carries bytes both ways until one side ends.
