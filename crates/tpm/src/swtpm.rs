@@ -52,6 +52,8 @@ pub(crate) struct Swtpm {
     state: SwtpmState,
     socket: PathBuf,
     child: Option<Child>,
+    /// What a mount that was killed left behind is away: from here on the state is ours, whatever becomes of the swtpm.
+    prepared: bool,
     /// Reads what it says; gives its last words.
     words: Option<JoinHandle<String>>,
 }
@@ -62,7 +64,7 @@ const TO_FAIL: Duration = Duration::from_secs(1);
 impl Swtpm {
     /// Starts nothing yet.
     pub(crate) fn new(state: SwtpmState, socket: PathBuf) -> Self {
-        Self { state, socket, child: None, words: None }
+        Self { state, socket, child: None, prepared: false, words: None }
     }
 
     /// Where it listens.
@@ -79,9 +81,9 @@ impl Swtpm {
                 Err(error) => tracing::warn!(%error, "cannot see whether swtpm runs: starting it again"),
             }
         }
-        let again = self.child.take().is_some();
+        self.child = None;
         let failed = |said| move |source| TpmError::Swtpm { said, source };
-        self.prepare(again).map_err(failed(String::new()))?;
+        self.prepare().map_err(failed(String::new()))?;
         let mut child = self.command().spawn().map_err(failed(String::new()))?;
         let words = child.stderr.take().and_then(|stderr| listen(stderr).ok());
         let listening = wait_until_it_listens(&mut child, &self.socket);
@@ -113,7 +115,7 @@ impl Swtpm {
         Some(TpmError::Swtpm { said, source })
     }
 
-    fn prepare(&self, again: bool) -> io::Result<()> {
+    fn prepare(&mut self) -> io::Result<()> {
         let directory = self.state.directory();
         let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why.to_owned());
         if self.socket.as_os_str().len() > SOCKET_PATH {
@@ -122,10 +124,10 @@ impl Swtpm {
         if [directory, &self.socket].iter().any(|path| path.as_os_str().as_encoded_bytes().contains(&b',')) {
             return Err(invalid("swtpm takes no path with a comma"));
         }
-        if matches!(self.state, SwtpmState::Passing(_)) && !again {
-            // What a mount that was killed left behind.
+        if matches!(self.state, SwtpmState::Passing(_)) && !self.prepared {
             remove(directory)?;
         }
+        self.prepared = true;
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         for socket in [self.socket.clone(), with_ending(&self.socket, ".ctrl").into()] {
             match fs::remove_file(&socket) {
