@@ -158,6 +158,10 @@ fn private(directory: &Path) -> Result<PathBuf, OpenError> {
         Ok(()) | Err(_) => {}
     }
     let path = fs::canonicalize(directory).map_err(system("find", directory))?;
+    if let Some(above) = path.parent() {
+        // Its name is on disk before anything in it is relied on, whoever has made it.
+        sync(above).map_err(system("sync", above))?;
+    }
     let metadata = fs::metadata(&path).map_err(system("look at", directory))?;
     if !metadata.is_dir() {
         return Err(system("use", directory)(io::ErrorKind::NotADirectory.into()));
