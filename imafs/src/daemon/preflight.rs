@@ -9,14 +9,14 @@ use crate::failure::Failure;
 
 use super::journal;
 use super::mounts;
-use super::run_dir::{RegisterError, RunDir};
+use super::run_dir::{Claimed, RegisterError, RunDir};
 use super::system::plain;
 
-/// Checks what the mount needs and makes the target's path the one `mountinfo` will show.
+/// Checks what the mount needs, makes the target's path the one `mountinfo` will show, and takes the mount's id.
 ///
 /// # Errors
 /// The first thing that is missing.
-pub(super) fn check(config: &mut MountConfig, run_dir: &RunDir) -> Result<(), Failure> {
+pub(super) fn check(config: &mut MountConfig, run_dir: &RunDir) -> Result<Claimed, Failure> {
     root(&config.target)?;
     match &config.source {
         Source::Directory(source) => directory(source, "the source")?,
@@ -35,7 +35,7 @@ pub(super) fn check(config: &mut MountConfig, run_dir: &RunDir) -> Result<(), Fa
         journal::out_of_reach(directory, config)?;
     }
     device(&config.target)?;
-    claim(config, run_dir)
+    run_dir.claim(config.ns_id.as_str()).map_err(register_failure)
 }
 
 fn cannot(target: &Path, reason: impl std::fmt::Display) -> Failure {
@@ -91,16 +91,19 @@ fn device(target: &Path) -> Result<(), Failure> {
     }
 }
 
-fn claim(config: &MountConfig, run_dir: &RunDir) -> Result<(), Failure> {
-    run_dir.prepare().and_then(|()| run_dir.claim(config.ns_id.as_str())).map_err(register_failure)
-}
-
 /// Says what to do when a mount cannot be registered.
 pub(super) fn register_failure(error: RegisterError) -> Failure {
     let failure = Failure::caused(&error);
     match error {
         RegisterError::Taken(state) => failure
             .advise(format!("give this one another with --ns-id, or unmount: imafs umount {}", state.target)),
+        RegisterError::Held(_) => failure.advise("give this one another with --ns-id, or try again"),
+        RegisterError::Open { path, .. } => {
+            let at = path.display();
+            failure.advise(format!(
+                "close it: chown root: {at}; chmod go-w {at}; or name another in IMAFS_RUN_DIR"
+            ))
+        }
         RegisterError::Write { .. } => failure.advise("name a writable directory in IMAFS_RUN_DIR"),
     }
 }

@@ -21,7 +21,7 @@ use crate::fuse::{self, MountError, MountParams, Unmount};
 use super::background::Readiness;
 use super::logs::Log;
 use super::parts::Parts;
-use super::run_dir::{Registered, RunDir, State, start_time};
+use super::run_dir::{Claimed, Registered, RunDir, State, start_time};
 use super::signals::Wish;
 use super::socket::{self, Answers, Conversations};
 use super::status::StatusSource;
@@ -49,7 +49,8 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     banks::silence_libtss2();
     readiness.detach();
     let run_dir = RunDir::from_environment();
-    preflight::check(&mut config, &run_dir)?;
+    // Dropped last: whoever takes the id next finds nothing of ours.
+    let claimed = preflight::check(&mut config, &run_dir)?;
     start_log(&readiness);
     raise_descriptor_limit();
     let mut notices = Vec::new();
@@ -65,7 +66,7 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     // A send fails only when the main thread has left, and then nobody has to be told.
     signals::watch(move |wish| drop(from_signals.send(Event::Signal(wish))))
         .map_err(|error| Failure::cannot("watch for signals", plain(&error)))?;
-    let service = Service::start(config, &run_dir, &parts, events)?;
+    let service = Service::start(config, &run_dir, &claimed, &parts, events)?;
     for notice in notices {
         eprintln!("imafs: {notice}");
     }
@@ -120,6 +121,7 @@ impl Service {
     fn start(
         config: MountConfig,
         run_dir: &RunDir,
+        claimed: &Claimed,
         parts: &Parts,
         events: Sender<Event>,
     ) -> Result<Self, Failure> {
@@ -137,7 +139,7 @@ impl Service {
         }
         let status = Arc::new(StatusSource::new(config.clone(), Arc::clone(&monitor), tpm));
         let control = control(&config, &monitor, &status);
-        let registered = run_dir.register(&state(&config, &status)).map_err(preflight::register_failure)?;
+        let registered = claimed.register(&state(&config, &status)).map_err(preflight::register_failure)?;
         let socket = run_dir.socket(config.ns_id.as_str());
         let evidence = attest::Service::new(&config, parts)?;
         let door = config.attest.as_ref().map(|place| evidence.listen(place)).transpose()?;
