@@ -146,3 +146,28 @@ fn a_register_that_was_extended_before_is_no_beginning_of_a_journal() -> Result<
     mount.stop()?;
     journaled(&stand, &tpm, &journal)?.start().context("the next mount is refused")?.stop().map(drop)
 }
+
+#[test]
+fn a_mount_that_does_not_come_about_leaves_the_register_unused() -> Result<()> {
+    need!(Need::Root, Need::Fuse, Need::Program("swtpm"), Need::Program("tpm2_pcrread"));
+    let stand = Stand::new()?;
+    files(&stand, 1)?;
+    let tpm = Swtpm::start(&stand.scratch)?;
+    let mount = || Ok::<_, anyhow::Error>(stand.mount()?.policy(POLICY)?.args(["--tpm", &tpm.tcti()]));
+    let long = format!("x{}", "y".repeat(60));
+    let deep = stand.scratch.dir(&"z".repeat(60))?;
+    let cases = [
+        (mount()?.args(["--log", "/no/such/directory/log"]), "cannot open log"),
+        (mount()?.args(["--audit", "file:/no/such/directory/records"]), "cannot open audit sink"),
+        (mount()?.args(["--ns-id", &long]).run_dir_at(deep), "cannot listen on"),
+    ];
+    for (builder, words) in &cases {
+        refused(builder, words)?;
+        let zero = |value: &pcrs::Value| value.hex.bytes().all(|digit| digit == b'0');
+        ensure!(tpm.pcr(10)?.iter().all(zero), "{words}: it has extended the PCR");
+    }
+    let mount = mount()?.start().context("the next mount is refused")?;
+    read(&mount, 0)?;
+    ensure!(replays(&mount, &tpm)?, "the list does not replay");
+    mount.stop().map(drop)
+}

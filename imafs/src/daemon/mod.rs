@@ -1,10 +1,10 @@
 //! The process that serves one mount, from its start to its clean end.
 //!
 //! `preflight` looks for what would make the mount fail, `parts` builds what decides and records, `banks` where the
-//! PCRs are and `reserved` that nobody else has them, `journal` keeps the list, `serve` mounts and waits. Around them: `background` (a child that outlives the
-//! command), `run_dir` (which mounts are running), `logs`, `labels` (the store of labels), `serials` (how fresh a
-//! manifest must be), `socket` (asking a running one), `attest` (evidence for verifiers), `status` (its facts),
-//! `holders` and `mounts` (reading `/proc`).
+//! PCRs are and `reserved` that nobody else has them, `journal` keeps the list, `serve` mounts and waits. Around them:
+//! `background` (a child that outlives the command), `run_dir` (which mounts are running), `logs`, `labels` (the store
+//! of labels), `serials` (how fresh a manifest must be), `socket` (asking a running one), `attest` (evidence for
+//! verifiers), `status` (its facts), `holders` and `mounts` (reading `/proc`).
 //!
 //! A process is multi-threaded as soon as it serves, so it never forks: the background process is this program
 //! started again, which tells its parent when the mount is ready.

@@ -43,14 +43,23 @@ pub(super) struct Parts {
     pub banks: Banks,
 }
 
-impl Parts {
-    /// Loads policy and keys, and starts list and audit trail.
+/// The parts that leave nothing behind when the mount does not come about: all but the list, whose first entry stays in
+/// the TPM.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    policy: Policy,
+    pub ring: Arc<Keyring>,
+    audit: Audit,
+}
+
+impl Prepared {
+    /// Loads policy and keys, and starts the audit trail.
     ///
     /// `notice` is called with each thing that whoever mounts should know.
     ///
     /// # Errors
     /// The first part that cannot be made, with what to do about it.
-    pub(super) fn build(config: &MountConfig, notice: &mut dyn FnMut(String)) -> Result<Self, Failure> {
+    pub(super) fn load(config: &MountConfig, notice: &mut dyn FnMut(String)) -> Result<Self, Failure> {
         let policy = load_policy(&config.policy, config.measure.as_ref(), config.max_rules)?;
         if config.policy == PolicyChoice::Default {
             notice(format!(
@@ -66,30 +75,43 @@ impl Parts {
                 "no key is loaded: no signature will be accepted (name certificates with --key)".to_owned(),
             );
         }
+        Ok(Self { policy, ring: Arc::new(ring), audit: audit(config, notice)? })
+    }
+
+    /// Begins the list, or goes on with it.
+    ///
+    /// # Errors
+    /// As [`Prepared::load`].
+    pub(super) fn begin(
+        self,
+        config: &MountConfig,
+        notice: &mut dyn FnMut(String),
+    ) -> Result<Parts, Failure> {
+        let Self { policy, ring, audit } = self;
+        let banks = banks::open(config)?;
+        let registers = measure::pcrs::extensible(&*banks.bank());
+        let policy = policy.for_registers(registers).map_err(|error| {
+            let reason = format!("line {}, {}", error.line, error.source);
+            Failure::cannot(format!("use policy {}", config.policy), reason)
+                .advise(format!("name a PCR that {} can extend, or none", config.tpm))
+        })?;
+        let list = list(config, &banks, notice)?;
         let container = (config.policy_owner == PolicyOwner::Container).then(|| Layer {
             policy: Arc::default(),
             ring: Arc::new(Keyring::with_blacklist(CONTAINER_RING, Arc::clone(ring.blacklist()))),
         });
-        let audit = audit(config, notice)?;
-        let banks = banks::open(config)?;
-        let policy = policy.for_registers(measure::pcrs::extensible(&*banks.bank())).map_err(|error| {
-            Failure::cannot(
-                format!("use policy {}", config.policy),
-                format!("line {}, {}", error.line, error.source),
-            )
-            .advise(format!("name a PCR that {} can extend, or none", config.tpm))
-        })?;
-        let list = list(config, &banks, notice)?;
-        Ok(Self {
+        Ok(Parts {
             policy: Arc::new(policy),
-            ring: Arc::new(ring),
+            ring,
             container,
             list: Arc::new(list),
             audit: Arc::new(audit),
             banks,
         })
     }
+}
 
+impl Parts {
     /// The monitor of these parts.
     pub(super) fn monitor(
         &self,
@@ -387,7 +409,8 @@ mod tests {
 
     fn build(config: &MountConfig) -> (Result<Parts, Failure>, Vec<String>) {
         let mut notices = Vec::new();
-        let parts = Parts::build(config, &mut |notice| notices.push(notice));
+        let mut notice = |notice| notices.push(notice);
+        let parts = Prepared::load(config, &mut notice).and_then(|parts| parts.begin(config, &mut notice));
         (parts, notices)
     }
 

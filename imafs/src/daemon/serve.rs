@@ -4,12 +4,14 @@
 //! request on the socket, the end of service. So unmounting is never done by two at once.
 
 use std::io::{self, IsTerminal as _};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use keyring::Keyring;
 use rustix::mount::MountFlags;
 
 use crate::config::{CacheMode, ControlMode, MountConfig, MountFlag, PassthroughMode, PolicyLoads};
@@ -20,7 +22,7 @@ use crate::fuse::{self, MountError, MountParams, Unmount};
 
 use super::background::Readiness;
 use super::logs::Log;
-use super::parts::Parts;
+use super::parts::{Parts, Prepared};
 use super::run_dir::{Claimed, Registered, RunDir, State, start_time};
 use super::signals::Wish;
 use super::socket::{self, Answers, Conversations};
@@ -54,19 +56,24 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     start_log(&readiness);
     raise_descriptor_limit();
     let mut notices = Vec::new();
-    let parts = Parts::build(&config, &mut |notice| notices.push(notice))?;
+    let mut notice = |notice| notices.push(notice);
+    let prepared = Prepared::load(&config, &mut notice)?;
     let log = match readiness {
         Readiness::Supervisor => None,
         Readiness::Parent(_) => Some(Log::open(&config, &run_dir)?),
     };
-    // A working directory would keep its filesystem busy for as long as the mount lives.
-    std::env::set_current_dir("/").map_err(|error| Failure::cannot("enter /", plain(&error)))?;
     let (events, inbox) = unbounded();
     let from_signals = events.clone();
     // A send fails only when the main thread has left, and then nobody has to be told.
     signals::watch(move |wish| drop(from_signals.send(Event::Signal(wish))))
         .map_err(|error| Failure::cannot("watch for signals", plain(&error)))?;
-    let service = Service::start(config, &run_dir, &claimed, &parts, events)?;
+    let stand = Stand::take(&config, &run_dir, &claimed, &prepared.ring)?;
+    // From here on a mount that does not come about leaves an entry in the TPM, and a list without a journal could not
+    // begin there again.
+    let parts = prepared.begin(&config, &mut notice)?;
+    // A working directory would keep its filesystem busy for as long as the mount lives.
+    std::env::set_current_dir("/").map_err(|error| Failure::cannot("enter /", plain(&error)))?;
+    let service = Service::start(config, stand, &parts, events)?;
     for notice in notices {
         eprintln!("imafs: {notice}");
     }
@@ -106,6 +113,31 @@ pub fn run(mut config: MountConfig, readiness: Readiness) -> Result<ExitCode, Fa
     }
 }
 
+/// What a mount needs of the system before its list begins.
+struct Stand {
+    tree: fs::Backing,
+    labels: appraise::Labels,
+    registered: Registered,
+    listener: UnixListener,
+}
+
+impl Stand {
+    fn take(
+        config: &MountConfig,
+        run_dir: &RunDir,
+        claimed: &Claimed,
+        ring: &Arc<Keyring>,
+    ) -> Result<Self, Failure> {
+        let tree = backing::open(config)?;
+        let labels = labels::open(config, tree.root(), ring)?;
+        let registered = claimed.register(&state(config)).map_err(preflight::register_failure)?;
+        let path = run_dir.socket(config.ns_id.as_str());
+        let listener = socket::bind(&path)
+            .map_err(|error| Failure::cannot(format!("listen on {}", path.display()), plain(&error)))?;
+        Ok(Self { tree, labels, registered, listener })
+    }
+}
+
 /// A mount that is being served.
 struct Service {
     config: MountConfig,
@@ -120,13 +152,11 @@ struct Service {
 impl Service {
     fn start(
         config: MountConfig,
-        run_dir: &RunDir,
-        claimed: &Claimed,
+        stand: Stand,
         parts: &Parts,
         events: Sender<Event>,
     ) -> Result<Self, Failure> {
-        let tree = backing::open(&config)?;
-        let labels = labels::open(&config, tree.root(), &parts.ring)?;
+        let Stand { tree, labels, registered, listener } = stand;
         let monitor = parts.monitor(&config, backing::facts(&config.source, tree.root()), labels);
         // Before anything can be opened: what lets content through stands in the list before it does.
         monitor.measure_rings(&audit::Process::read(std::process::id())).map_err(|denial| {
@@ -139,13 +169,11 @@ impl Service {
         }
         let status = Arc::new(StatusSource::new(config.clone(), Arc::clone(&monitor), tpm));
         let control = control(&config, &monitor, &status);
-        let registered = claimed.register(&state(&config, &status)).map_err(preflight::register_failure)?;
-        let socket = run_dir.socket(config.ns_id.as_str());
         let evidence = attest::Service::new(&config, parts)?;
         let door = config.attest.as_ref().map(|place| evidence.listen(place)).transpose()?;
         let answers = Answers::new(Arc::clone(&status), control.clone(), evidence, events.clone());
-        let conversations = socket::listen(&socket, answers)
-            .map_err(|error| Failure::cannot(format!("listen on {}", socket.display()), plain(&error)))?;
+        let conversations = socket::listen(listener, answers)
+            .map_err(|error| Failure::cannot("start a thread", plain(&error)))?;
         let shown = control.filter(|_| matches!(config.control, ControlMode::Rw | ControlMode::Ro));
         let shown = shown.map(|control| control as Arc<dyn ControlTree>);
         let filesystem = Filesystem::new(tree, monitor, shown, options(&config)).map_err(|errno| {
@@ -318,7 +346,7 @@ fn control(
     Some(Arc::new(Control::new(Arc::clone(monitor), config.ns_id.as_str(), permits, facts)))
 }
 
-fn state(config: &MountConfig, status: &StatusSource) -> State {
+fn state(config: &MountConfig) -> State {
     let pid = std::process::id();
     State {
         ns_id: config.ns_id.to_string(),
@@ -328,7 +356,7 @@ fn state(config: &MountConfig, status: &StatusSource) -> State {
         target: config.target.to_string_lossy().into_owned(),
         policy: config.policy.to_string(),
         appraise: config.appraise.to_string(),
-        since: status.since(),
+        since: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -102,16 +102,24 @@ impl Conversations {
     }
 }
 
-/// Answers on the socket at `path` from a thread of its own, for as long as the process lives.
+/// Makes the socket at `path`; who asks there waits until it is answered.
 ///
 /// # Errors
-/// When the socket cannot be made.
-pub(super) fn listen(path: &Path, answers: Answers) -> io::Result<Conversations> {
-    let conversations = Conversations::default();
-    let ours = conversations.clone();
+/// When it cannot be made.
+pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     // The directory is closed to others; this holds where somebody has opened it.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers on a socket from a thread of its own, for as long as the process lives.
+///
+/// # Errors
+/// When there can be no thread.
+pub(super) fn listen(listener: UnixListener, answers: Answers) -> io::Result<Conversations> {
+    let conversations = Conversations::default();
+    let ours = conversations.clone();
     let serve = move || {
         for connection in listener.incoming() {
             let _under_way = ours.0.read();

@@ -33,11 +33,6 @@ impl StatusSource {
         Self { config, monitor, tpm, started: Instant::now(), since, filesystem: OnceLock::new() }
     }
 
-    /// Seconds since the epoch at which the mount began.
-    pub fn since(&self) -> u64 {
-        self.since
-    }
-
     /// The mount's monitor.
     pub(super) fn monitor(&self) -> &Arc<Monitor> {
         &self.monitor
