@@ -25,6 +25,36 @@ use tpm::{HostBank, HostError, TpmBank, TpmPlace};
 const JOB: &str = "IMAFS_TEST_HOST_WORKER";
 
 #[test]
+fn a_restart_is_made_good_without_a_line_but_not_in_other_banks() {
+    if !installed(&["swtpm", "tpm2_pcrallocate"]) {
+        return;
+    }
+    let mut server = Server::start();
+    let directory = server.directory.path().join("host");
+    let restarted_with = |server: &mut Server, banks: &str| {
+        server.tool("tpm2_pcrallocate", &[banks]);
+        server.kill();
+        server.restart();
+    };
+    restarted_with(&mut server, "sha1:none+sha256:all+sha384:all+sha512:all");
+    let list = list(open(&server.place(), &directory, "web").unwrap());
+    add(&list, 1).unwrap();
+    list.check().unwrap();
+    server.kill();
+    server.restart();
+    list.check().unwrap();
+    let value = server.tool("tpm2_pcrread", &["sha256:10"]);
+    assert!(value.to_lowercase().contains(&replay(&lines(&directory))[1].to_hex()), "{value}");
+    restarted_with(&mut server, "sha1:all+sha256:all+sha384:all+sha512:all");
+    for _ in 0..2 {
+        let Err(MeasureError::Extend { source, .. }) = list.check() else { panic!("it is extended again") };
+        assert_eq!(source.code(), -22, "{source:?}");
+        assert!(add(&list, 2).is_err());
+    }
+    assert_eq!(server.pcrread(10), BANKS.map(Digest::zero));
+}
+
+#[test]
 fn lines_of_two_mounts_are_one_list_that_evmctl_replays_too() {
     if !installed(&["swtpm", "tpm2_pcrread", "evmctl"]) {
         return;

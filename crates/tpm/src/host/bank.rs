@@ -148,6 +148,11 @@ impl PcrBank for HostBank {
         self.own.read(pcr, algo)
     }
 
+    /// The registers of our own cannot change; the TPM's are those of the host list.
+    fn check(&self) -> Result<(), BankError> {
+        self.host.check().map_err(BankError::from)
+    }
+
     fn has_boot_measurements(&self) -> bool {
         true
     }

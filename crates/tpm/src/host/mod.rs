@@ -229,6 +229,11 @@ impl HostList {
         Ok(())
     }
 
+    /// Compares the PCR with the list, also when there is nothing to write, and extends it again after a restart.
+    pub(crate) fn check(&self) -> Result<(), HostError> {
+        self.settled().map(drop)
+    }
+
     /// The last steps of a line that is in the list.
     fn extend(&self, lock: &Lock, state: &mut State, line: &HostLine, end: u64) -> Result<(), HostError> {
         let digests = self.digests(line, state.bytes)?;
@@ -287,6 +292,10 @@ impl HostList {
             std::thread::sleep(LEFT_OVER);
         }
         let values = self.tpm.read(self.pcr)?.ok_or(HostError::Foreign(self.pcr))?;
+        if values == self.restarted() {
+            // One that came back with another bank would not have it extended.
+            self.tpm.confirm_banks()?;
+        }
         let mut tail = self.tail(state.bytes)?;
         if let Some(done) = self.position(state, &tail, &values)? {
             for (_, end) in tail.drain(..done) {

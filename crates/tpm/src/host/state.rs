@@ -123,9 +123,9 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
     array(rest).map(u64::from_le_bytes)
 }
 
-/// Nanoseconds on `CLOCK_MONOTONIC`.
+/// Nanoseconds on `CLOCK_BOOTTIME`, which goes on in suspend.
 fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
+    let now = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
