@@ -13,6 +13,7 @@
 //! One lock, `known`, held while the TPM extends; reading takes none.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use ima::{Digest, HashAlgo, PcrIndex, Pcrs};
@@ -49,6 +50,9 @@ struct Known {
     /// A register that did not begin as a restart leaves it: the list cannot be extended again from there.
     unrepeatable: Option<PcrIndex>,
 }
+
+/// A register and what it holds in each bank; nothing where a bank has not got it.
+type Read = (PcrIndex, Option<Vec<Digest>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Extend {
@@ -99,11 +103,11 @@ impl TpmBank {
     }
 
     fn extend_known(&self, known: &mut Known, extend: &Extend) -> Result<(), BankError> {
-        if !known.values.contains_key(&extend.pcr) {
+        if let Entry::Vacant(first) = known.values.entry(extend.pcr) {
             if !self.tpm.has_everywhere(extend.pcr) {
                 return Err(BankError::NoSuchPcr(extend.pcr));
             }
-            known.values.insert(extend.pcr, self.restarted(extend.pcr));
+            first.insert(self.restarted(extend.pcr));
             known.answered = None;
         }
         let mut attempt = 1;
@@ -151,7 +155,7 @@ impl TpmBank {
 
     /// What the known registers hold. Where a restart would not show in them the TPM is asked whether its banks are still
     /// the same: one that came back with another would not have it extended.
-    fn read_known(&self, known: &Known) -> Result<Vec<(PcrIndex, Option<Vec<Digest>>)>, TpmError> {
+    fn read_known(&self, known: &Known) -> Result<Vec<Read>, TpmError> {
         let read = |(pcr, values): (&PcrIndex, &Vec<Digest>)| {
             let read = self.tpm.read(*pcr)?;
             if read.as_ref().is_none_or(|read| *read == self.restarted(*pcr) && read == values) {
@@ -163,7 +167,7 @@ impl TpmBank {
     }
 
     /// Holds what was read against what is known.
-    fn compare(&self, known: &mut Known, read: &[(PcrIndex, Option<Vec<Digest>>)]) -> Result<(), BankError> {
+    fn compare(&self, known: &mut Known, read: &[Read]) -> Result<(), BankError> {
         let mut found = Vec::with_capacity(read.len());
         for ((pcr, read), values) in read.iter().zip(known.values.values()) {
             let read = read.as_ref().ok_or(BankError::NoSuchPcr(*pcr))?;

@@ -16,8 +16,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{Server, installed};
-use host::{PCR, add, lines, list, numbered, open, replay};
-use ima::{HashAlgo, HostLine, PcrIndex, Pcrs, parse_host};
+use host::{BANKS, PCR, add, lines, list, numbered, open, replay};
+use ima::{Digest, HashAlgo, HostLine, PcrIndex, Pcrs, parse_host};
 use measure::{MeasureError, SoftBank};
 use tpm::{HostBank, HostError, TpmBank, TpmPlace};
 

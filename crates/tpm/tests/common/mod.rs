@@ -78,8 +78,10 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again with its state.
+    /// Starts it again with its state, a moment later, as whoever watches over one would: an emulator can be back within the
+    /// 10 ms for which an answer counts as fresh.
     pub fn restart(&mut self) {
+        std::thread::sleep(Duration::from_millis(20));
         self.child = spawn(self.directory.path(), "not-need-init,startup-clear");
     }
 
