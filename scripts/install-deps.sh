@@ -28,6 +28,8 @@ python3-gpg
 python3-jsonschema
 python3-lark
 python3-packaging
+python3-pyasn1
+python3-pyasn1-modules
 python3-venv
 python3-yaml
 sqlite3

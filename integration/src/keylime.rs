@@ -1,4 +1,4 @@
-//! Keylime's own parser of measurement lists as a judge: its verifier's function, called as the verifier calls it.
+//! Keylime as a judge of lists and quotes: its verifier's functions, called as the verifier calls them.
 //!
 //! It runs in the environment that `scripts/install-keylime.sh` makes. No Keylime service runs, and none is configured.
 
@@ -20,8 +20,10 @@ pub struct Question {
     pub list: Vec<u8>,
     /// The bank, and the value of PCR 10 in it.
     pub bank: String,
-    /// See `bank`.
+    /// See `bank`. Not asked for where there is a quote, which has it.
     pub pcr: String,
+    /// A TPM's quote of that PCR.
+    pub quote: Option<Quoted>,
     /// Algorithm of the list's template digests; SHA-1 where none is named.
     pub list_algo: Option<String>,
     /// The files that the list may name: each path with the digests it may have. `None`: any.
@@ -32,10 +34,21 @@ pub struct Question {
     pub certificate: Option<PathBuf>,
 }
 
+/// A quote in the form of Keylime's protocol between agent and verifier.
+#[derive(Debug, Clone)]
+pub struct Quoted {
+    /// The quote.
+    pub quote: String,
+    /// The key that it has to be signed by, as the registrar has it.
+    pub key: String,
+    /// What the verifier asked with.
+    pub nonce: String,
+}
+
 /// What Keylime says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// PCR 10 as the list gives it.
+    /// PCR 10 as the list gives it; empty for a quote, of which Keylime does not tell.
     pub pcr: String,
     /// The ids of all that is wrong, each once, in order; empty when nothing is.
     pub wrong: Vec<String>,
@@ -52,7 +65,7 @@ from keylime.common.algorithms import Hash
 from keylime.ima import file_signatures, ima
 
 asked = json.load(sys.stdin)
-lines = open(asked["list"], "rb").read().decode("utf-8").split("\n")
+text = open(asked["list"], "rb").read().decode("utf-8")
 policy = None
 if asked["allowed"] is not None or asked["list_algo"] is not None:
     policy = ima.empty_policy()
@@ -66,8 +79,20 @@ if asked["certificate"]:
     keyring.add_pubkey(*file_signatures.get_pubkey_from_file(asked["certificate"]))
     keyrings = file_signatures.ImaKeyrings()
     keyrings.set_tenant_keyring(keyring)
-pcr, failure = ima.process_measurement_list(
-    None, lines, policy, asked["pcr"], keyrings, hash_alg=Hash(asked["bank"]))
+if asked["quote"]:
+    from keylime.mba import mba
+    from keylime.tpm.tpm_main import Tpm
+    # As the verifier does when it starts.
+    mba.load_imports(skip_custom_policies=True)
+    pcr = ""
+    # Without a policy that wants this register 7.14 would take a quote whose signature is wrong: that error has no
+    # text, so it counts as none, and what has no registers has none that are wrong.
+    failure = Tpm().check_quote(
+        None, asked["nonce"], None, asked["quote"], asked["key"], {"10": []}, text, policy, Hash(asked["bank"]),
+        keyrings)
+else:
+    pcr, failure = ima.process_measurement_list(
+        None, text.split("\n"), policy, asked["pcr"], keyrings, hash_alg=Hash(asked["bank"]))
 wrong = sorted({event.event_id for event in failure.events})
 print(json.dumps({"pcr": pcr, "wrong": wrong}))
 "#;
@@ -87,6 +112,9 @@ pub fn ask(question: &Question, dir: &Path) -> Result<Answer> {
         "allowed": question.allowed,
         "keyrings": question.keyrings,
         "certificate": question.certificate,
+        "quote": question.quote.as_ref().map(|quoted| &quoted.quote),
+        "key": question.quote.as_ref().map(|quoted| &quoted.key),
+        "nonce": question.quote.as_ref().map(|quoted| &quoted.nonce),
     });
     let input = dir.join("keylime-question");
     std::fs::write(&input, asked.to_string()).context("cannot write the question")?;

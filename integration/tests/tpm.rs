@@ -1,6 +1,7 @@
 //! The list in a real TPM emulator: judged by `tpm2_pcrread` and `evmctl`, killed under load, and started by imafs.
 
 use anyhow::{Context, Result, bail, ensure};
+use integration::keylime::{self, Question};
 use integration::process::{output, until};
 use integration::swtpm::{BANKS, Swtpm, pcrread};
 use integration::{Mount, Need, Stand, need, pcrs};
@@ -23,6 +24,27 @@ fn files(stand: &Stand, count: usize) -> Result<()> {
 
 fn read(mount: &Mount, number: usize) -> std::io::Result<Vec<u8>> {
     std::fs::read(mount.path(format!("file-{number}")))
+}
+
+/// Keylime's own replay meets each bank, and none without the list's last entry.
+fn keylime_replays(mount: &Mount, values: &[pcrs::Value], dir: &Path) -> Result<()> {
+    let list = mount.control("integrity/ima/ascii_runtime_measurements")?;
+    let last = list.trim_ascii_end().iter().rposition(|byte| *byte == b'\n').context("one line")?;
+    for value in values {
+        for (end, wrong) in [(list.len(), None), (last + 1, Some("ima.pcr_mismatch"))] {
+            let (bank, pcr) = (value.bank.clone(), value.hex.clone());
+            let list = list.get(..end).unwrap_or_default().to_vec();
+            let answer = keylime::ask(&Question { list, bank, pcr, ..Question::default() }, dir)?;
+            ensure!(answer.wrong == Vec::from_iter(wrong), "{}: Keylime says {:?}", value.bank, answer.wrong);
+            ensure!(
+                (answer.pcr == value.hex) == wrong.is_none(),
+                "{}: Keylime has {}",
+                value.bank,
+                answer.pcr
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Puts the mount's list and these registers before evmctl, which has to meet two of the banks at the list's last
@@ -86,13 +108,7 @@ fn on_threads(work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
 
 #[test]
 fn five_thousand_measured_opens_from_eight_threads_replay_to_every_bank() -> Result<()> {
-    need!(
-        Need::Root,
-        Need::Fuse,
-        Need::Program("swtpm"),
-        Need::Program("tpm2_pcrread"),
-        Need::Program("evmctl")
-    );
+    need!(Need::Root, Need::Fuse, Need::Tpm, Need::Keylime);
     const FILES: usize = 5_000;
     let stand = Stand::new()?;
     files(&stand, FILES)?;
@@ -108,6 +124,7 @@ fn five_thousand_measured_opens_from_eight_threads_replay_to_every_bank() -> Res
     let entries = replays(&mount, &values, stand.scratch.path())?;
     ensure!(entries == FILES as u64 + 1, "{entries} entries");
     attest_replays(&mount, &values, stand.scratch.path())?;
+    keylime_replays(&mount, &values, stand.scratch.path())?;
     // And what the mount shows is what the TPM says.
     let shown = pcrs::parse(&String::from_utf8(mount.control("pcrs")?)?)?;
     ensure!(values.iter().all(|value| shown.contains(value)), "{shown:?}");
@@ -119,13 +136,7 @@ fn five_thousand_measured_opens_from_eight_threads_replay_to_every_bank() -> Res
 
 #[test]
 fn a_tpm_that_is_killed_under_load_denies_with_its_cause_and_is_picked_up_again() -> Result<()> {
-    need!(
-        Need::Root,
-        Need::Fuse,
-        Need::Program("swtpm"),
-        Need::Program("tpm2_pcrread"),
-        Need::Program("evmctl")
-    );
+    need!(Need::Root, Need::Fuse, Need::Tpm);
     let stand = Stand::new()?;
     files(&stand, 1)?;
     let mut tpm = Swtpm::start(&stand.scratch)?;
@@ -163,7 +174,7 @@ fn a_tpm_that_is_killed_under_load_denies_with_its_cause_and_is_picked_up_again(
                 read(&mount, 0).context("a measured file waits for the TPM")?;
                 tpm.restart()?;
                 ensure!(
-                    until(PATIENCE, || Ok(status(&mount)?.get("measurements-due") == Some(&0.into())))?,
+                    until(PATIENCE, || Ok(mount.status()?.get("measurements-due") == Some(&0.into())))?,
                     "no recovery"
                 );
             }
@@ -192,13 +203,7 @@ fn a_tpm_that_is_killed_under_load_denies_with_its_cause_and_is_picked_up_again(
 
 #[test]
 fn a_mount_told_to_log_serves_without_its_tpm_and_extends_later() -> Result<()> {
-    need!(
-        Need::Root,
-        Need::Fuse,
-        Need::Program("swtpm"),
-        Need::Program("tpm2_pcrread"),
-        Need::Program("evmctl")
-    );
+    need!(Need::Root, Need::Fuse, Need::Tpm);
     let stand = Stand::new()?;
     files(&stand, 40)?;
     let mut tpm = Swtpm::start(&stand.scratch)?;
@@ -215,34 +220,21 @@ fn a_mount_told_to_log_serves_without_its_tpm_and_extends_later() -> Result<()> 
     let failed = |record: &integration::Record| record.text("op") == "add_template_measure";
     let records = mount.records().since(mark, 10, failed)?;
     ensure!(records.len() == 10, "{} records of ten failed extends", records.len());
-    let facts = status(&mount)?;
+    let facts = mount.status()?;
     ensure!(facts.get("measurements-due") == Some(&10.into()), "{facts}");
     ensure!(facts.get("tpm-state") == Some(&"TPM_error(-111)".into()), "{facts}");
     tpm.restart()?;
     for number in 20..30 {
         read(&mount, number)?;
     }
-    ensure!(status(&mount)?.get("tpm-state") == Some(&"ready".into()), "{}", status(&mount)?);
+    ensure!(mount.status()?.get("tpm-state") == Some(&"ready".into()), "{}", mount.status()?);
     ensure!(replays(&mount, &tpm.pcr(10)?, stand.scratch.path())? == 31, "another number of entries");
     Ok(())
 }
 
-/// What `imafs status --json` says.
-fn status(mount: &Mount) -> Result<serde_json::Value> {
-    let target = mount.target().to_string_lossy().into_owned();
-    let text = integration::process::succeed(&mut mount.imafs(&["status", "--json", &target])?)?;
-    serde_json::from_str(&text).context("not JSON")
-}
-
 #[test]
 fn readers_of_measured_files_do_not_wait_for_a_tpm_that_hangs() -> Result<()> {
-    need!(
-        Need::Root,
-        Need::Fuse,
-        Need::Program("swtpm"),
-        Need::Program("tpm2_pcrread"),
-        Need::Program("evmctl")
-    );
+    need!(Need::Root, Need::Fuse, Need::Tpm);
     let stand = Stand::new()?;
     files(&stand, 2)?;
     let tpm = Swtpm::start(&stand.scratch)?;
@@ -265,13 +257,7 @@ fn readers_of_measured_files_do_not_wait_for_a_tpm_that_hangs() -> Result<()> {
 
 #[test]
 fn a_tpm_of_the_mounts_own_comes_and_goes_with_it() -> Result<()> {
-    need!(
-        Need::Root,
-        Need::Fuse,
-        Need::Program("swtpm"),
-        Need::Program("tpm2_pcrread"),
-        Need::Program("evmctl")
-    );
+    need!(Need::Root, Need::Fuse, Need::Tpm);
     let stand = Stand::new()?;
     files(&stand, 5)?;
     let builder = stand.mount()?.policy(POLICY)?.args(["--tpm", "swtpm", "--ns-id", "own"]);
@@ -281,7 +267,7 @@ fn a_tpm_of_the_mounts_own_comes_and_goes_with_it() -> Result<()> {
         read(&mount, number)?;
     }
     let tcti = format!("swtpm:path={}", mounts.join("own.tpm.sock").display());
-    let facts = status(&mount)?;
+    let facts = mount.status()?;
     ensure!(facts.get("tpm-at") == Some(&tcti.clone().into()), "{facts}");
     ensure!(facts.get("tpm-state") == Some(&"ready".into()), "{facts}");
     // The container learns which banks there are, and nothing of the host's paths.
