@@ -21,7 +21,7 @@ help:
 	@echo "make crash   500 times kill -9 on a mount with a journal (IMAFS_CRASH_INSTANTS, IMAFS_CRASH_SEED)"
 	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
 	@echo "make fuzz    fuzzes each parser of foreign bytes for 10 minutes (FUZZ_SECONDS)"
-	@echo "make bench   what a journal costs the measurement list"
+	@echo "make bench   what measuring costs, with and without a TPM and a journal; writes benches/results"
 	@echo "make fmt     formats the sources"
 	@echo "make check   what of 'make test' needs no root and no mount"
 
@@ -50,7 +50,9 @@ soak: build
 	target/debug/imafs-soak
 
 bench: deps
-	$(CARGO) run --release -p benches --bin imafs-bench-journal
+	$(CARGO) build --release -p imafs -p benches --bins
+	target/release/imafs-bench-journal
+	target/release/imafs-bench-opens
 
 crash: build
 	IMAFS_CRASH_INSTANTS=$${IMAFS_CRASH_INSTANTS:-500} $(CARGO) test -p integration --test crash -- --nocapture

@@ -6,7 +6,7 @@
 //! disk can do for a journal without group commit.
 //!
 //! All cases run in the same process, one after the other, round by round, so that what else the machine does falls
-//! on all alike; a cell is the median of the rounds, with the slowest and the fastest. The files lie in
+//! on all alike. The files lie in
 //! `$IMAFS_SCRATCH`, by default /var/tmp, which has to be a disk: a tmpfs waits for nothing.
 
 use std::fs::File;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use benches::{Cell, Results, median};
 use ima::template::FileAttrs;
 use ima::{Entry, Event, HashAlgo, PcrIndex, Template};
 use measure::journal::Identity;
@@ -25,6 +26,8 @@ const ROUNDS: usize = 7;
 /// Entries of one case in one round, where none waits for a disk, and where each does.
 const FAST: usize = 40_000;
 const SLOW: usize = 1_000;
+/// Entries that a restart finds.
+const RESTART: usize = 100_000;
 /// Bytes of one entry and its share of a batch, about.
 const PAYLOAD: usize = 400;
 
@@ -52,20 +55,34 @@ struct Run {
 fn main() -> Result<()> {
     let base = std::env::var_os("IMAFS_SCRATCH").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     let scratch = tempfile::tempdir_in(&base).with_context(|| format!("cannot use {}", base.display()))?;
-    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); CASES.len()];
+    let mut cells: Vec<Cell> = CASES.iter().map(|case| Cell::new(name(*case))).collect();
+    let mut waits = vec![Vec::new(); CASES.len()];
     for round in 0..ROUNDS {
-        for (number, (case, runs)) in CASES.iter().zip(&mut runs).enumerate() {
-            let place = scratch.path().join(format!("{round}-{number}"));
-            runs.push(run(*case, &place)?);
+        for (number, ((case, cell), waits)) in CASES.iter().zip(&mut cells).zip(&mut waits).enumerate() {
+            let run = run(*case, &scratch.path().join(format!("{round}-{number}")))?;
+            cell.runs.push(run.per_second);
+            waits.extend(run.per_wait);
         }
     }
-    println!(
-        "entries per second, median of {ROUNDS} rounds (slowest, fastest); entries per wait for the disk"
-    );
-    for (case, runs) in CASES.iter().zip(&runs) {
-        println!("{:<44} {}", name(*case), cell(runs));
+    for ((case, cell), waits) in CASES.iter().zip(&mut cells).zip(&waits) {
+        if !waits.is_empty() {
+            cell.facts.push(("entries a wait", median(waits)));
+        }
+        if let Case::List { threads, journal: true } = *case {
+            cell.baseline = Some(name(Case::List { threads, journal: false }));
+        }
     }
-    restart(scratch.path())
+    let mut restart_cell = Cell::new(format!("a restart, with {RESTART} entries to replay"));
+    restart_cell.runs = restart(scratch.path())?;
+    cells.push(restart_cell);
+    let results = Results {
+        name: "journal",
+        question: "What does a journal cost the measurement list?",
+        unit: "Entries per second",
+        rounds: ROUNDS,
+        cells,
+    };
+    results.publish()
 }
 
 fn name(case: Case) -> String {
@@ -76,24 +93,6 @@ fn name(case: Case) -> String {
             format!("list, {} journal, {threads}", if journal { "with a" } else { "no" })
         }
     }
-}
-
-fn cell(runs: &[Run]) -> String {
-    let rate = sorted(runs.iter().map(|run| run.per_second));
-    let waits = sorted(runs.iter().filter_map(|run| run.per_wait));
-    let at = |values: &[f64], index: usize| values.get(index).copied().unwrap_or_default();
-    let (low, high) = (at(&rate, 0), at(&rate, rate.len().saturating_sub(1)));
-    let mut text = format!("{:>9.0} ({low:.0}, {high:.0})", at(&rate, rate.len() / 2));
-    if !waits.is_empty() {
-        text += &format!("  {:.1} per wait", at(&waits, waits.len() / 2));
-    }
-    text
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
 }
 
 fn run(case: Case, place: &Path) -> Result<Run> {
@@ -175,25 +174,22 @@ fn fill(list: &List, threads: usize, count: usize) -> Result<Duration> {
     Ok(took)
 }
 
-/// What a restart takes: reading, replaying, proving.
-fn restart(base: &Path) -> Result<()> {
-    const ENTRIES: usize = 100_000;
+/// What a restart takes, reading, replaying, proving: entries per second.
+fn restart(base: &Path) -> Result<Vec<f64>> {
     let place = base.join("restart");
-    let list_before = list(Some(&place))?;
-    fill(&list_before, 64, ENTRIES)?;
-    let bytes = list_before.journal().map_or(0, |journal| journal.facts().bytes);
-    drop(list_before);
-    let mut took = Vec::new();
+    drop({
+        let before = list(Some(&place))?;
+        fill(&before, 64, RESTART)?;
+        before
+    });
+    let mut runs = Vec::new();
     for _ in 0..ROUNDS {
         let begun = Instant::now();
         let again = list(Some(&place))?;
-        took.push(begun.elapsed().as_secs_f64());
-        if again.count() != ENTRIES + 1 {
+        runs.push(rate(RESTART, begun.elapsed()));
+        if again.count() != RESTART + 1 {
             bail!("{} entries after the restart", again.count());
         }
     }
-    let took = sorted(took.into_iter());
-    let median = took.get(took.len() / 2).copied().unwrap_or_default();
-    println!("a restart with {ENTRIES} entries ({} KiB of journal) takes {median:.2} s", bytes / 1024);
-    Ok(())
+    Ok(runs)
 }
