@@ -49,7 +49,9 @@ enum Verb {
     Policy(policy::PolicyArgs),
     Journal(journal::JournalArgs),
     Profile(profile::ProfileArgs),
+    #[command(hide = true)]
     Man(generate::ManArgs),
+    #[command(hide = true)]
     Completions(generate::CompletionsArgs),
 }
 
