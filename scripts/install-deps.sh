@@ -9,6 +9,8 @@ acl
 attr
 build-essential
 ca-certificates
+chromium
+chromium-driver
 diffutils
 e2fsprogs
 fio
