@@ -87,6 +87,9 @@ pub fn replay(list: &[u8], bank: &str) -> Result<Value> {
         let head = take(&mut rest, 24)?;
         counted(&mut rest)?;
         let data = counted(&mut rest)?;
+        if !head.starts_with(&10_u32.to_le_bytes()) {
+            continue;
+        }
         let violation = head.get(4..).is_some_and(|digest| digest.iter().all(|byte| *byte == 0));
         let value = if violation { vec![0xff; pcr.len()] } else { hash(&[data])? };
         pcr = hash(&[&pcr, &value])?;
