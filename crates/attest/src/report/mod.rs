@@ -108,10 +108,7 @@ fn reasons(verdict: &Verdict) -> Markup {
                 h2 { "Why it is refused" }
                 ul id="reasons" {
                     @for reason in &verdict.reasons {
-                        li {
-                            (shown(&reason.text))
-                            @if let Some(entry) = reason.entry { " (entry " (grouped(entry)) ")" }
-                        }
+                        li { (shown(&reason.text)) }
                     }
                 }
             }
