@@ -2,7 +2,7 @@
 //!
 //! The page stands alone: no script, no picture, no font and nothing from a network, which its content security policy
 //! also forbids. Text in it comes from hostile lists: it is escaped by the template, and characters that are invisible
-//! or turn the direction of writing are spelled out first ([`words::shown`]).
+//! or turn the direction of writing are spelled out first.
 //!
 //! It stays readable for any list: what is refused is shown first and in full up to a bound, what is accepted is counted
 //! where there is too much of it.
