@@ -36,8 +36,12 @@ fn beside(evidence: &Path) -> PathBuf {
     evidence.with_file_name(name)
 }
 
-/// Writes a file whole: a report that ends in the middle could look better than it is.
+/// Writes a file whole: a report that ends in the middle could look better than it is. What is there and no file of its
+/// own, such as `/dev/stdout` or a pipe, is written to and not replaced.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    if std::fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+        return File::options().write(true).truncate(true).open(path)?.write_all(text);
+    }
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
@@ -63,4 +67,24 @@ fn now() -> String {
         t.minute(),
         t.second()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileTypeExt as _;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_a_device_is_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let page = dir.path().join("page.html");
+        for text in [&b"longer than the next"[..], b"short"] {
+            write(&page, text).unwrap();
+            assert_eq!(std::fs::read(&page).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        write(Path::new("/dev/null"), b"page").unwrap();
+        assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        assert_eq!(write(Path::new("/dev/full"), b"page").unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
 }
