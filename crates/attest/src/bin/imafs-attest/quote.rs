@@ -139,6 +139,10 @@ struct Draft {
 
 impl Draft {
     fn beside(output: &Path) -> Result<Self> {
+        // The draft takes the place of what is there, which for /dev/null is the whole machine's.
+        if fs::metadata(output).is_ok_and(|there| !there.is_file()) {
+            return Err(mistake(format!("{} is no file", output.display()), "name a file with --output"));
+        }
         let name = output.file_name().ok_or_else(|| {
             mistake(format!("{} is no name for a file", output.display()), "name a file with --output")
         })?;
@@ -157,5 +161,26 @@ impl Drop for Draft {
     fn drop(&mut self) {
         // Already renamed, or never made.
         let _gone = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_takes_the_place_of_files_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("evidence");
+        fs::write(&file, "old").unwrap();
+        for output in [file.as_path(), &dir.path().join("new")] {
+            let draft = Draft::beside(output).unwrap();
+            fs::write(&draft.path, "new").unwrap();
+            draft.keep(output).unwrap();
+            assert_eq!(fs::read(output).unwrap(), b"new");
+        }
+        for output in [Path::new("/dev/null"), dir.path()] {
+            assert!(Draft::beside(output).is_err(), "{}", output.display());
+        }
     }
 }
