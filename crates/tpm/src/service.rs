@@ -2,17 +2,19 @@
 //!
 //! A job is a closure that uses the connection. Who waits for an answer waits no longer than a limit: a job that has
 //! not begun by then is taken back, one that has begun is in doubt, and until it ends every other call fails at once.
-//! The limit is no matter of load (each command is answered within a second); it is for a TPM that hangs.
+//! The limit is no matter of load (each command is answered within a second); it is for a TPM that hangs. Time in which
+//! this process was stopped (by a signal, a freezer, a debugger) does not count: its TPM may have answered long since.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::TpmError;
+use crate::clock::Patience;
 use crate::device::Device;
 use crate::link::{End, Link};
 
@@ -92,33 +94,38 @@ impl Service {
         what: impl FnOnce(&mut Device) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, TpmError> {
         self.silence()?;
-        let until = Instant::now() + limit;
+        let mut patience = Patience::new(limit);
         let queue = self.shared.queue.lock().clone().ok_or(TpmError::Ended)?;
         let (reply, answer) = bounded(1);
         let state = Arc::new(AtomicU8::new(WAITING));
         // Whoever asked may have stopped waiting.
         let work = Box::new(move |link: &mut Link| drop(reply.send(link.with(what))));
-        match queue.send_deadline(Job { state: Arc::clone(&state), work }, until) {
-            Ok(()) => {}
-            Err(SendTimeoutError::Timeout(_)) => return Err(TpmError::Silent { limit, sent: false }),
-            Err(SendTimeoutError::Disconnected(_)) => return Err(TpmError::Ended),
+        let mut job = Job { state: Arc::clone(&state), work };
+        while let Err(error) = patience.wait(|slice| queue.send_timeout(job, slice)) {
+            job = match error {
+                SendTimeoutError::Timeout(job) if !patience.is_over() => job,
+                SendTimeoutError::Timeout(_) => return Err(TpmError::Silent { limit, sent: false }),
+                SendTimeoutError::Disconnected(_) => return Err(TpmError::Ended),
+            };
         }
-        match answer.recv_deadline(until) {
-            Ok(answer) => answer,
-            Err(RecvTimeoutError::Disconnected) => Err(TpmError::Ended),
-            Err(RecvTimeoutError::Timeout) => {
-                let back = state.compare_exchange(WAITING, TAKEN_BACK, Ordering::AcqRel, Ordering::Acquire);
-                if back.is_err() {
-                    self.shared.hung.store(true, Ordering::Release);
-                    // It may have ended in this very moment, and nobody else would say so.
-                    if let Ok(answer) = answer.try_recv() {
-                        self.shared.hung.store(false, Ordering::Release);
-                        return answer;
-                    }
-                }
-                Err(TpmError::Silent { limit, sent: back.is_err() })
+        loop {
+            match patience.wait(|slice| answer.recv_timeout(slice)) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => return Err(TpmError::Ended),
+                Err(RecvTimeoutError::Timeout) if patience.is_over() => break,
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
+        let back = state.compare_exchange(WAITING, TAKEN_BACK, Ordering::AcqRel, Ordering::Acquire);
+        if back.is_err() {
+            self.shared.hung.store(true, Ordering::Release);
+            // It may have ended in this very moment, and nobody else would say so.
+            if let Ok(answer) = answer.try_recv() {
+                self.shared.hung.store(false, Ordering::Release);
+                return answer;
+            }
+        }
+        Err(TpmError::Silent { limit, sent: back.is_err() })
     }
 
     /// Whether a command that was sent has not been answered in time, nor since.

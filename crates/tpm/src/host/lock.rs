@@ -13,14 +13,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{FlockOperation, flock, major, minor};
 use rustix::io::Errno;
 
-/// How often it is looked whether the list has moved.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::clock::Patience;
 
 /// That nobody else writes. It ends with its last clone: a command on its way to the TPM holds one.
 #[derive(Debug, Clone)]
@@ -102,7 +101,7 @@ impl Queue {
             return Ok(lock);
         }
         let look = || (mark(), holder(&file));
-        let mut moved = (look(), Instant::now());
+        let (mut seen, mut patience) = (look(), Patience::new(self.limit));
         let mut line = self.shared.line.lock();
         line.wanted += 1;
         let taken = loop {
@@ -118,14 +117,14 @@ impl Queue {
                     Err(error) => break Err(Unlocked::System(error)),
                 }
             }
-            if line.stuck == Some(moved.0) || moved.1.elapsed() >= self.limit {
-                line.stuck = Some(moved.0);
-                break Err(Unlocked::Stuck(moved.0.1));
+            if line.stuck == Some(seen) || patience.is_over() {
+                line.stuck = Some(seen);
+                break Err(Unlocked::Stuck(seen.1));
             }
-            self.shared.changed.wait_for(&mut line, LOOK.min(self.limit));
+            patience.wait(|slice| self.shared.changed.wait_for(&mut line, slice));
             let now = look();
-            if now != moved.0 {
-                moved = (now, Instant::now());
+            if now != seen {
+                (seen, patience) = (now, Patience::new(self.limit));
             }
         };
         line.wanted -= 1;
