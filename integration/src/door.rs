@@ -194,7 +194,8 @@ fn by_bind_mount(file: &Path) -> Result<Result<(), Refusal>> {
     File::create(&spot).context("cannot make a mount point")?;
     rustix::mount::mount_bind(file, &spot).context("cannot bind-mount the file")?;
     let seen = read_all(open(&spot, OFlags::RDONLY));
-    rustix::mount::unmount(&spot, rustix::mount::UnmountFlags::empty())
+    // A child that another thread has forked has the file open until it runs its program.
+    rustix::mount::unmount(&spot, rustix::mount::UnmountFlags::DETACH)
         .context("cannot undo the bind mount")?;
     Ok(seen)
 }

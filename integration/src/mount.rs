@@ -289,7 +289,7 @@ impl Mount {
     /// # Errors
     /// Fails saying what happened instead.
     pub fn allowed(&self, door: Door, inside: &str) -> Result<()> {
-        let mark = self.records.mark()?;
+        let mark = self.mark()?;
         if let Err(refusal) = door.enter(&self.path(inside))? {
             bail!("{door:?} refuses /{inside}, which is good: {refusal:?}\nlog: {}", self.log());
         }
@@ -302,7 +302,7 @@ impl Mount {
     /// # Errors
     /// Fails saying what happened instead.
     pub fn refused(&self, door: Door, inside: &str, cause: &str) -> Result<()> {
-        let mark = self.records.mark()?;
+        let mark = self.mark()?;
         match door.enter(&self.path(inside))? {
             Ok(()) => bail!("{door:?} let through to /{inside}, which is bad\nlog: {}", self.log()),
             Err(Refusal::Errno(errno)) => {
@@ -329,11 +329,15 @@ impl Mount {
         serde_json::from_str(&text).context("not JSON")
     }
 
-    /// As [`Records::mark`].
+    /// As [`Records::mark`], after what was recorded until now has reached its file: a thread of its own takes it
+    /// there, and a refusal's answer does not wait for it.
     ///
     /// # Errors
     /// As [`Records::mark`].
     pub fn mark(&self) -> Result<Mark> {
+        if let Ok(trail) = std::fs::metadata(self.path(".imafs/audit")) {
+            self.records.reach(trail.len());
+        }
         self.records.mark()
     }
 

@@ -88,6 +88,14 @@ impl Records {
         Mark(0)
     }
 
+    /// Waits until so many bytes of records are there, no longer than they may take.
+    pub fn reach(&self, bytes: u64) {
+        let end = Instant::now() + SETTLE;
+        while std::fs::metadata(&self.path).map_or(0, |file| file.len()) < bytes && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Remembers how many records there are now.
     ///
     /// # Errors
