@@ -9,6 +9,7 @@
 //! always goes away again, walks through a [`Door`] and reads the [`Records`]. What a machine cannot offer is said
 //! with [`need!`], which skips with a reason, except where CI forbids skipping.
 
+pub mod attestation;
 pub mod browser;
 pub mod compare;
 pub mod door;

@@ -7,6 +7,7 @@ use attest::trust::Trust;
 use attest::verdict::{EntrySelection, ReasonKind, Verdict};
 use attest::verify::{Question, Unproven, Violations, verify};
 use ima::{HashAlgo, PcrIndex};
+use integration::attestation::{NONCE, judge, quote, reasons};
 use integration::process::{ours, output, succeed};
 use integration::swtpm::{BANKS, Swtpm};
 use integration::{Mount, Need, Stand, need, pcrs};
@@ -17,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const POLICY: &str = "measure func=FILE_CHECK mask=MAY_READ\n";
-const NONCE: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 
 fn signed(count: usize) -> Result<Stand> {
@@ -38,32 +38,6 @@ fn read(mount: &Mount, numbers: std::ops::Range<usize>) -> Result<()> {
         std::fs::read(mount.path(format!("file-{number}"))).context("cannot read")?;
     }
     Ok(())
-}
-
-/// Evidence of this mount in a file, and the name of the key as it was printed.
-fn quote(mount: &Mount, nonce: &str, to: &Path) -> Result<String> {
-    let mut quote = Command::new(ours("imafs-attest")?);
-    quote.env("IMAFS_RUN_DIR", mount.run_dir()).args(["quote", "--nonce", nonce, "--mount"]);
-    let words = succeed(quote.arg(mount.target()).arg("--output").arg(to))?;
-    let line = words.lines().find_map(|line| line.strip_prefix("key ")).context("no key is named")?;
-    Ok(line.split(' ').next().unwrap_or_default().to_owned())
-}
-
-/// What the program says of evidence: its exit status and its verdict.
-fn judge(evidence: &Path, nonce: &str, more: &[&str]) -> Result<(i32, Value)> {
-    let mut judge = Command::new(ours("imafs-attest")?);
-    judge.arg("verify").arg(evidence).args(["--nonce", nonce, "--json"]).args(more);
-    let out = output(&mut judge)?;
-    let status = out.status.code().context("no exit status")?;
-    let words = String::from_utf8_lossy(&out.stderr).into_owned();
-    ensure!(status != 2, "it could not find out: {words}");
-    Ok((status, serde_json::from_slice(&out.stdout).context("not JSON")?))
-}
-
-fn reasons(verdict: &Value) -> Vec<String> {
-    let reasons = verdict.get("reasons").and_then(Value::as_array).cloned().unwrap_or_default();
-    let kind = |reason: &Value| reason.get("kind").and_then(Value::as_str).map(str::to_owned);
-    reasons.iter().filter_map(kind).collect()
 }
 
 /// A good mount's evidence, with what its verifier knows.

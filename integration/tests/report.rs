@@ -3,16 +3,16 @@
 //! Pictures of each page are kept in `target/artefacts/`.
 
 use anyhow::{Context, Result, ensure};
+use integration::attestation::{NONCE, quote};
 use integration::browser::{Browser, DESKTOP, PHONE, Screen};
-use integration::process::{ours, output, repository, succeed};
+use integration::process::{ours, output, repository};
 use integration::swtpm::Swtpm;
-use integration::{Mount, Need, Stand, need};
+use integration::{Need, Stand, need};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const POLICY: &str = "measure func=FILE_CHECK mask=MAY_READ\nappraise func=FILE_CHECK mask=MAY_READ\n";
-const NONCE: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// Evidence of a mount in which files were read, and the verifier's answer about it.
 struct Case {
@@ -42,7 +42,7 @@ impl Case {
             ensure!(std::fs::read(mount.path("usr/bin/intruder")).is_err(), "it is served");
         }
         let evidence = stand.scratch.path().join(format!("{name}.evidence"));
-        let key = quote(&mount, &evidence)?;
+        let key = quote(&mount, NONCE, &evidence)?;
         let audit = stand.scratch.path().join("audit.json");
         std::fs::copy(mount.path(".imafs/audit"), &audit)?;
         let ring = stand.keys.certificate.to_str().context("not UTF-8")?.to_owned();
@@ -87,14 +87,6 @@ impl Case {
         browser.picture(&artefacts.join(format!("report-{}-{}.png", self.name, screen.name)))?;
         Ok(browser)
     }
-}
-
-fn quote(mount: &Mount, to: &Path) -> Result<String> {
-    let mut quote = Command::new(ours("imafs-attest")?);
-    quote.env("IMAFS_RUN_DIR", mount.run_dir()).args(["quote", "--nonce", NONCE, "--mount"]);
-    let words = succeed(quote.arg(mount.target()).arg("--output").arg(to))?;
-    let line = words.lines().find_map(|line| line.strip_prefix("key ")).context("no key is named")?;
-    Ok(line.split(' ').next().unwrap_or_default().to_owned())
 }
 
 /// Runs `imafs-attest`, whose answer has to be the one that was expected.

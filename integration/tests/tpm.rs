@@ -1,6 +1,7 @@
 //! The list in a real TPM emulator: judged by `tpm2_pcrread` and `evmctl`, killed under load, and started by imafs.
 
 use anyhow::{Context, Result, bail, ensure};
+use integration::attestation::{NONCE, judge, quote};
 use integration::keylime::{self, Question};
 use integration::process::{output, until};
 use integration::swtpm::{BANKS, Swtpm, pcrread};
@@ -64,22 +65,17 @@ fn replays(mount: &Mount, values: &[pcrs::Value], dir: &Path) -> Result<u64> {
 
 /// Has imafs-attest replay evidence of the mount: in each bank to what `tpm2_pcrread` says.
 fn attest_replays(mount: &Mount, values: &[pcrs::Value], dir: &Path) -> Result<()> {
-    let nonce = "5a".repeat(32);
     let evidence = dir.join("evidence");
-    let mut quote = Command::new(integration::process::ours("imafs-attest")?);
-    quote.env("IMAFS_RUN_DIR", mount.run_dir()).args(["quote", "--nonce", &nonce, "--mount"]);
-    let words = integration::process::succeed(quote.arg(mount.target()).arg("--output").arg(&evidence))?;
-    let key =
-        words.lines().find_map(|line| line.strip_prefix("key ")?.split(' ').next()).context("no key")?;
+    let key = quote(mount, NONCE, &evidence)?;
     // Every file of the mount's source, as coreutils digest it.
     let digests = integration::process::succeed(
         Command::new("sh").args(["-c", "sha256sum file-* > ../digests"]).current_dir(dir.join("source")),
     );
     digests.context("cannot digest the source")?;
-    let mut verify = Command::new(integration::process::ours("imafs-attest")?);
-    verify.arg("verify").arg(&evidence).args(["--nonce", &nonce, "--json", "--ak", key, "--digests"]);
-    let verdict: serde_json::Value =
-        serde_json::from_str(&integration::process::succeed(verify.arg(dir.join("digests")))?)?;
+    let digests = dir.join("digests");
+    let digests = digests.to_str().context("not UTF-8")?;
+    let (status, verdict) = judge(&evidence, NONCE, &["--ak", &key, "--digests", digests])?;
+    ensure!(status == 0, "{verdict}");
     let registers = verdict.get("registers").and_then(serde_json::Value::as_array).context("no registers")?;
     ensure!(registers.len() == BANKS.len(), "{registers:?}");
     for value in values {

@@ -209,8 +209,12 @@ pub struct ReferenceArgs {
     /// Keylime runtime policy (repeatable).
     #[arg(long, value_name = "FILE")]
     pub runtime_policy: Vec<PathBuf>,
+    /// Manifest of labels, as `imafs-sign manifest` writes it: each file must be what its path's label says
+    /// (repeatable).
+    #[arg(long, value_name = "FILE", requires = "keyring")]
+    pub manifest: Vec<PathBuf>,
     /// Certificates by which files are signed: a certificate or a directory of them (repeatable). Without another
-    /// reference every file must be signed.
+    /// reference every file must be signed; with --manifest they vouch for the manifests and what is in them alone.
     #[arg(long, value_name = "FILE|DIR")]
     pub keyring: Vec<PathBuf>,
     /// Directory that absolute paths of --digests begin with.
@@ -292,6 +296,9 @@ mod tests {
         assert!(!parse(&["--nonce", &nonce, "--ak", "k"]));
         assert!(!parse(&["--nonce", &nonce, "--ak", "k", "--ca", "c", "--keyring", "d"]));
         assert!(!parse(&["--nonce", &nonce, "--ak", "k", "--root", "/"]));
+        assert!(parse(&["--nonce", &nonce, "--ak", "k", "--manifest", "m", "--keyring", "d"]));
+        assert!(!parse(&["--nonce", &nonce, "--ak", "k", "--manifest", "m"]));
+        assert!(!parse(&["--nonce", &nonce, "--ak", "k", "--manifest", "m", "--digests", "d"]));
         assert!(!parse(&["--nonce", &"00".repeat(15), "--ak", "k", "--keyring", "d"]));
         assert!(!parse(&["--nonce", &"00".repeat(65), "--ak", "k", "--keyring", "d"]));
         assert!(!parse(&["--nonce", &nonce, "--ak", "k", "--keyring", "d", "--pcr", "16"]));

@@ -1,10 +1,11 @@
-//! What a list is held against: digests, Keylime runtime policies, a ring of certificates.
+//! What a list is held against: digests, Keylime runtime policies, manifests of labels, a ring of certificates.
 //!
 //! Each accepts some entries; an entry is accepted when one of them does. What none accepts is refused for the most
 //! telling reason that any of them gives.
 
 mod digests;
 mod keylime;
+mod labels;
 mod names;
 mod signed;
 
@@ -16,6 +17,7 @@ use crate::verdict::EntryCause;
 
 pub use digests::{Digests, DigestsError};
 pub use keylime::{RuntimePolicy, RuntimePolicyError};
+pub use labels::{Labels, LabelsError};
 pub use names::recorded_name;
 
 /// The references of one verification.
@@ -25,7 +27,9 @@ pub struct References {
     pub digests: Vec<Digests>,
     /// Keylime's runtime policies.
     pub policies: Vec<RuntimePolicy>,
-    /// Certificates by which files are signed.
+    /// Manifests of labels.
+    pub labels: Vec<Labels>,
+    /// Certificates by which files are signed, wherever they are.
     pub ring: Option<Keyring>,
 }
 
@@ -62,7 +66,7 @@ impl References {
     /// Whether there is nothing to hold a list against.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.digests.is_empty() && self.policies.is_empty() && self.ring.is_none()
+        self.digests.is_empty() && self.policies.is_empty() && self.labels.is_empty() && self.ring.is_none()
     }
 
     /// Judges an entry that is no violation.
@@ -70,8 +74,9 @@ impl References {
         let Some(subject) = Subject::of(entry) else { return EntryCause::UnknownEntry };
         let by_digests = self.digests.iter().map(|digests| digests.judge(&subject));
         let by_policies = self.policies.iter().map(|policy| policy.judge(&subject));
+        let by_labels = self.labels.iter().map(|labels| labels.judge(&subject));
         let by_ring = self.ring.iter().map(|ring| signed::judge(ring, &subject));
-        let causes = by_digests.chain(by_policies).chain(by_ring);
+        let causes = by_digests.chain(by_policies).chain(by_labels).chain(by_ring);
         causes.min_by_key(|cause| rank(*cause)).unwrap_or(EntryCause::NotInReference)
     }
 }

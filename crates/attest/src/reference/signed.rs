@@ -1,6 +1,6 @@
 //! All-signed: a file is as good as its signature.
 
-use ima::LabelType;
+use ima::{Digest, LabelType};
 use keyring::{Keyring, VerifyError};
 
 use super::Subject;
@@ -12,16 +12,20 @@ pub(super) fn judge(ring: &Keyring, subject: &Subject<'_>) -> EntryCause {
         let known = ring.list().iter().any(|certificate| certificate.der() == buffer);
         return if known { EntryCause::KnownKey } else { EntryCause::NotInReference };
     }
-    let Some(label) = subject.entry.signature() else { return EntryCause::Unsigned };
+    subject.entry.signature().map_or(EntryCause::Unsigned, |label| by_label(ring, label, &subject.digest))
+}
+
+/// Judges a digest by a label that holds a signature.
+pub(super) fn by_label(ring: &Keyring, label: &[u8], digest: &Digest) -> EntryCause {
     let signature = match ima::parse_signature(label) {
         Ok(signature) => signature,
         Err(ima::ParseError::NotASignature(_)) => return EntryCause::Unsigned,
         Err(_) => return EntryCause::BadSignature,
     };
     let signed = match (signature.label_type, signature.version) {
-        (LabelType::Signature, 2) => Ok(subject.digest),
+        (LabelType::Signature, 2) => Ok(*digest),
         (LabelType::Signature | LabelType::VeritySignature, _) => {
-            ima::file_id_digest(signature.label_type, &subject.digest)
+            ima::file_id_digest(signature.label_type, digest)
         }
         // EVM's signature is over attributes, not over the content.
         (LabelType::PortableSignature, _) => return EntryCause::Unsigned,
@@ -30,7 +34,7 @@ pub(super) fn judge(ring: &Keyring, subject: &Subject<'_>) -> EntryCause {
         }
     };
     let Ok(signed) = signed else { return EntryCause::BadSignature };
-    if signature.algo != Some(subject.digest.algo()) {
+    if signature.algo != Some(digest.algo()) {
         return EntryCause::BadSignature;
     }
     match ring.verify(signature.keyid, &signed, signature.signature) {

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use attest::cli::{ReferenceArgs, TrustArgs};
-use attest::reference::{Digests, References, RuntimePolicy};
+use attest::reference::{Digests, Labels, References, RuntimePolicy};
 use attest::trust::Trust;
 use keyring::{Added, Certificate, Keyring};
 
@@ -56,19 +56,28 @@ pub(crate) fn references(args: &ReferenceArgs) -> Result<References> {
             .policies
             .push(policy.with_context(|| format!("cannot use runtime policy {}", path.display()))?);
     }
-    if !args.keyring.is_empty() {
-        let ring = Keyring::new("reference");
-        for path in &args.keyring {
-            for certificate in certificates(path)? {
-                match ring.add(certificate) {
-                    // Of two certificates with one keyid the first answers, as in the kernel.
-                    Added::New | Added::Present | Added::Shadowed { .. } | Added::Blacklisted => {}
-                }
-            }
-        }
-        references.ring = Some(ring);
+    if args.manifest.is_empty() {
+        references.ring = if args.keyring.is_empty() { None } else { Some(ring(&args.keyring)?) };
+    }
+    for path in &args.manifest {
+        let labels = Labels::parse(read(path)?, ring(&args.keyring)?);
+        references.labels.push(labels.with_context(|| format!("cannot use manifest {}", path.display()))?);
     }
     Ok(references)
+}
+
+/// A ring of all certificates in these files and directories.
+fn ring(paths: &[PathBuf]) -> Result<Keyring> {
+    let ring = Keyring::new("reference");
+    for path in paths {
+        for certificate in certificates(path)? {
+            match ring.add(certificate) {
+                // Of two certificates with one keyid the first answers, as in the kernel.
+                Added::New | Added::Present | Added::Shadowed { .. } | Added::Blacklisted => {}
+            }
+        }
+    }
+    Ok(ring)
 }
 
 /// The certificates of a file, or of the files in a directory.
