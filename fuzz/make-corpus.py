@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes fuzz/corpus/ anew, from the recordings of a real kernel and from certificates made by openssl.
 
-Run from the repository's root. Without --certificates the certificates stay: their private keys are thrown away, so
-each run makes others.
+Run from the repository's root. Without --certificates the certificates stay, and without --quotes what TPMs have signed
+(swtpm and tpm2-tools are needed): the private keys are thrown away, so each run makes others.
 """
 
 import hashlib
@@ -150,6 +150,59 @@ def certificates():
                 put("certificate", "two.pem", both)
 
 
+BANKS = {"sha1": 4, "sha256": 11, "sha384": 12, "sha512": 13}
+
+
+def evidence():
+    """Quotes by keys of three kinds: each part by itself, and as evidence of a list (docs/attestation.md)."""
+    if "--quotes" not in sys.argv:
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        here = pathlib.Path(directory)
+        (here / "state").mkdir()
+        swtpm = subprocess.Popen(["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={here}/state", "--flags",
+                                  "not-need-init,startup-clear", "--server", f"type=unixio,path={here}/tpm",
+                                  "--ctrl", f"type=unixio,path={here}/tpm.ctrl"])
+        try:
+            while not (here / "tpm").exists() or not (here / "tpm.ctrl").exists():
+                pass
+            for scheme, key, hashed, banks in [("rsassa", "rsa2048:rsassa-sha256:null", "sha256", ["sha256"]),
+                                               ("rsapss", "rsa2048:rsapss-sha512:null", "sha512", list(BANKS)),
+                                               ("ecdsa", "ecc384:ecdsa-sha384:null", "sha384", ["sha1", "sha384"])]:
+                quote(here, scheme, key, hashed, banks)
+        finally:
+            swtpm.terminate()
+            swtpm.wait()
+
+
+def quote(here, scheme, key, hashed, banks):
+    def run(tool, *arguments):
+        subprocess.run([f"tpm2_{tool}", "--tcti", f"swtpm:path={here}/tpm", *arguments], check=True, cwd=here,
+                       stdout=subprocess.DEVNULL)
+
+    def section(tag, content):
+        return struct.pack("<IQ", tag, len(content)) + content
+
+    run("createprimary", "-C", "e", "-g", "sha256", "-G", key, "-c", "key",
+        "-a", "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign")
+    run("readpublic", "-c", "key", "-o", "public")
+    selection = "+".join(f"{bank}:0,10" for bank in banks)
+    run("quote", "-c", "key", "--scheme", scheme, "-g", hashed, "-l", selection, "-q", "00" * 16, "-m", "attest",
+        "-s", "signature", "-o", "registers")
+    run("flushcontext", "-t")
+    attest, signature = (here / "attest").read_bytes(), (here / "signature").read_bytes()
+    # Behind the length.
+    public = (here / "public").read_bytes()[2:]
+    for name, part in [("attest", attest), ("signature", signature), ("public", public)]:
+        put("evidence", f"{name}-{scheme}", part)
+    registers = b"".join(struct.pack("<HB", BANKS[bank], pcr) + bytes(hashlib.new(bank).digest_size)
+                         for bank in banks for pcr in (0, 10))
+    entries = (CORPUS / "list_binary" / "appraise-signature").read_bytes()
+    sections = [attest, signature, public, registers, b"", entries]
+    put("evidence", f"whole-{scheme}", b"imafs-ev" + struct.pack("<I", 1)
+        + b"".join(section(tag, content) for tag, content in enumerate(sections, 1)))
+
+
 if __name__ == "__main__":
     labels()
     policies()
@@ -158,3 +211,4 @@ if __name__ == "__main__":
     manifests()
     host_lists()
     certificates()
+    evidence()

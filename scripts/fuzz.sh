@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 version=0.13.2
 seconds=${FUZZ_SECONDS:-600}
 tool=target/tools/bin/cargo-fuzz
-[ "$#" -gt 0 ] || set -- label policy template list_ascii list_binary host certificate manifest
+[ "$#" -gt 0 ] || set -- label policy template list_ascii list_binary host certificate manifest evidence
 
 case $("$tool" --version 2> /dev/null || true) in
 *" $version") ;;

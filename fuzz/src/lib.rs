@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod certificate;
+mod evidence;
 mod host;
 mod label;
 mod list;
@@ -18,6 +19,7 @@ mod template;
 
 pub use self::manifest::manifest;
 pub use certificate::certificate;
+pub use evidence::evidence;
 pub use host::host;
 pub use label::label;
 pub use list::{list_ascii, list_binary};
@@ -28,7 +30,7 @@ pub use template::template;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its program and of its directory in `corpus/`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("label", label),
     ("policy", policy),
     ("template", template),
@@ -37,6 +39,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("host", host),
     ("certificate", certificate),
     ("manifest", manifest),
+    ("evidence", evidence),
 ];
 
 /// What a parser may hold allocated at one time.
