@@ -24,7 +24,7 @@ fn a_tpm_survives_a_time_without_descriptors() {
         return;
     }
     let server = Server::start();
-    let bank = TpmBank::new(Tpm::open_within(server.place(), Duration::from_secs(2)).unwrap());
+    let bank = TpmBank::new(Tpm::open_within(server.place(), Duration::from_secs(5)).unwrap());
     let extend = |number| bank.extend(PcrIndex::DEFAULT, &digests(&bank.algos(), number));
     extend(0).unwrap();
     let limit = getrlimit(Resource::Nofile);
