@@ -144,7 +144,7 @@ impl ExecNotes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read as _, Write as _};
     use std::process::{Command, Stdio};
 
     #[test]
@@ -176,19 +176,24 @@ mod tests {
 
     #[test]
     fn a_note_ends_when_the_exec_it_was_made_for_has_succeeded() {
-        for (script, same) in [("read line; exec sleep 60", false), ("read line; read line", true)] {
-            let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
-            let name = || fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap();
-            while name() != "sh\n" || Memory::of(child.id()).is_none() {
-                std::thread::yield_now();
-            }
+        for (script, same) in
+            [("echo ready; read line; exec sleep 60", false), ("echo ready; read line; read line", true)]
+        {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = shell.spawn().unwrap();
+            let pid = child.id();
+            let name = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            // Its memory is laid out a moment after it has its name.
+            let mut ready = [0; 6];
+            child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
             let notes = ExecNotes::new();
-            notes.expect(child.id(), (1, 2));
+            notes.expect(pid, (1, 2));
             writeln!(child.stdin.as_ref().unwrap(), "go").unwrap();
             while !same && name() != "sleep\n" {
                 std::thread::yield_now();
             }
-            assert_eq!(notes.take(child.id(), (1, 2)), same, "{script}");
+            assert_eq!(notes.take(pid, (1, 2)), same, "{script}");
             child.kill().unwrap();
             child.wait().unwrap();
         }
