@@ -50,7 +50,7 @@ soak: build
 	target/debug/imafs-soak
 
 bench: deps
-	$(CARGO) build --release -p imafs -p benches --bins
+	$(CARGO) build --release -p imafs -p sign -p benches --bins
 	target/release/imafs-bench-journal
 	target/release/imafs-bench-opens
 
