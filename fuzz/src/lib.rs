@@ -15,6 +15,7 @@ mod label;
 mod list;
 mod manifest;
 mod policy;
+mod request;
 mod template;
 
 pub use self::manifest::manifest;
@@ -24,13 +25,14 @@ pub use host::host;
 pub use label::label;
 pub use list::{list_ascii, list_binary};
 pub use policy::policy;
+pub use request::request;
 pub use template::template;
 
 /// What runs one input; it panics where a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its program and of its directory in `corpus/`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("label", label),
     ("policy", policy),
     ("template", template),
@@ -40,6 +42,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("certificate", certificate),
     ("manifest", manifest),
     ("evidence", evidence),
+    ("request", request),
 ];
 
 /// What a parser may hold allocated at one time.

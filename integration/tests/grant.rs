@@ -15,12 +15,16 @@ const MINT: &str = "crates/monitor/src/grant.rs";
 const MONITOR: &str = "crates/monitor/src/";
 /// The one crate with `unsafe`, which could build anything.
 const UNSAFE: &str = "crates/sys/";
-/// The program, and the part of it that may know fuser.
+/// The program, and the part of it that may speak the kernel's protocol.
 const PROGRAM: &str = "imafs/src/";
-/// The adapter: the only directory that speaks fuser.
+/// The transport: the only directory that answers the kernel.
 const ADAPTER: &str = "imafs/src/fuse/";
-/// What lets a file be read or written: fuser's own replies, and the encoder of `struct fuse_open_out`.
-const REPLIES: [&str; 5] = ["opened", "opened_passthrough", "created", "created_passthrough", "open_out"];
+/// The only file that takes over a request, and so says which kind of answer it gets.
+const OWES: &str = "imafs/src/fuse/pending.rs";
+/// The only file that writes to the connection.
+const DEVICE: &str = "imafs/src/fuse/device.rs";
+/// What lets a file be read or written: the filesystem's answers, and the encoder of `struct fuse_open_out`.
+const REPLIES: [&str; 3] = ["opened", "created", "open_out"];
 /// Functions of the adapter that answer an open without a grant, and why they may.
 const WITHOUT_GRANT: [(&str, &str); 2] = [
     ("opened_directory", "a directory's entries are names, not content"),
@@ -76,6 +80,13 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether this names an answer's own type as a value, outside the file that may make one. What an answer is
+    /// answered with is chosen by the request's opcode, there and nowhere else.
+    fn owes(&self, path: &syn::Path) -> bool {
+        let kind = ends_with(path, "Pending") || ends_with(path, "Opening");
+        kind && self.file.starts_with(ADAPTER) && self.file != OWES && path.segments.len() == 1
+    }
+
     fn unsafe_code(&mut self) {
         if !self.file.starts_with(UNSAFE) {
             self.find("unsafe code, which could build a grant from bytes");
@@ -109,6 +120,9 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         if ends_with(&node.path, "Grant") && !self.is_mint() {
             self.find("builds a Grant");
         }
+        if self.owes(&node.path) {
+            self.find("takes over a request by itself");
+        }
         visit::visit_expr_struct(self, node);
     }
 
@@ -118,6 +132,12 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         }
         if ends_with(&node.path, "mint") && !self.file.starts_with(MONITOR) {
             self.find("calls mint");
+        }
+        if self.owes(&node.path) {
+            self.find("takes over a request by itself");
+        }
+        if ends_with(&node.path, "writev") && self.file.starts_with(PROGRAM) && self.file != DEVICE {
+            self.find("writes to the connection past the device");
         }
         visit::visit_expr_path(self, node);
     }
@@ -153,16 +173,15 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     }
 
     fn visit_use_path(&mut self, node: &'ast syn::UsePath) {
-        if node.ident == "fuser" && self.file.starts_with(PROGRAM) && !self.file.starts_with(ADAPTER) {
-            self.find("speaks fuser outside the adapter");
+        if node.ident == "fuser" {
+            self.find("speaks fuser, whose replies open files without a grant");
         }
         visit::visit_use_path(self, node);
     }
 
     fn visit_path(&mut self, node: &'ast syn::Path) {
-        let first = node.segments.first().is_some_and(|segment| segment.ident == "fuser");
-        if first && self.file.starts_with(PROGRAM) && !self.file.starts_with(ADAPTER) {
-            self.find("speaks fuser outside the adapter");
+        if node.segments.first().is_some_and(|segment| segment.ident == "fuser") {
+            self.find("speaks fuser, whose replies open files without a grant");
         }
         visit::visit_path(self, node);
     }
@@ -171,6 +190,10 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         let reply = REPLIES.iter().any(|reply| node.method == reply);
         if reply && self.file.starts_with(ADAPTER) && !self.may_reply() {
             self.find(&format!("answers with {} and gives up no grant", node.method));
+        }
+        let raw = node.method == "reply" && self.file.starts_with(ADAPTER);
+        if raw && self.file != OWES && self.file != DEVICE {
+            self.find("answers past the kinds of answers");
         }
         visit::visit_expr_method_call(self, node);
     }
@@ -296,7 +319,7 @@ impl<'ast> Visit<'ast> for Shape {
 }
 
 /// What somebody might plant, where, and what the walk has to say of it.
-const PLANTED: [(&str, &str, &str); 13] = [
+const PLANTED: [(&str, &str, &str); 16] = [
     ("imafs/src/fs/open.rs", "fn f() { let g = Grant { object, version, flags }; }", "builds a Grant"),
     ("crates/monitor/src/begin.rs", "fn f() { let g = monitor::Grant { ..old }; }", "builds a Grant"),
     ("imafs/src/fs/open.rs", "fn f() { let g = monitor::grant::Grant::mint(o, v, 0); }", "calls mint"),
@@ -310,16 +333,23 @@ const PLANTED: [(&str, &str, &str); 13] = [
     ),
     ("imafs/src/fs/open.rs", "fn f() { make!(Grant { flags: 0 }); }", "a macro builds a Grant"),
     ("imafs/src/fs/open.rs", "fn f() { unsafe { core::mem::zeroed() } }", "unsafe code"),
-    ("imafs/src/fs/open.rs", "use fuser::ReplyOpen;", "speaks fuser outside"),
+    ("imafs/src/fuse/adapter.rs", "use fuser::ReplyOpen;", "speaks fuser"),
+    ("imafs/src/fuse/adapter.rs", "fn f() { Pending { device, unique }.send(&[]) }", "takes over a request"),
+    ("imafs/src/fuse/adapter.rs", "fn f() { rustix::io::writev(fd, &[]) }", "past the device"),
+    (
+        "imafs/src/fuse/adapter.rs",
+        "fn f() { self.device.reply(unique, 0, [&[0; 16], &[]]) }",
+        "past the kinds",
+    ),
     (
         "imafs/src/fuse/open.rs",
         "fn send(message: &mut Message) { message.open_out(0, 0, 1) }",
         "gives up no grant",
     ),
-    ("imafs/src/fuse/open.rs", "fn open(reply: ReplyOpen) { reply.opened(fh, flags) }", "gives up no grant"),
+    ("imafs/src/fuse/open.rs", "fn open(reply: Opening) { reply.opened(fh, flags) }", "gives up no grant"),
     (
         "imafs/src/fuse/open.rs",
-        "fn open(grant: &Grant, r: ReplyOpen) { r.opened_passthrough(f, l, b) }",
+        "fn open(grant: &Grant, m: &mut Message) { m.open_out(f, l, b) }",
         "gives up no grant",
     ),
 ];
@@ -342,8 +372,9 @@ fn the_walk_lets_the_right_places_be() -> Result<()> {
             "imafs/src/fs/open.rs",
             "fn f(reply: Box<dyn OpenReply>, grant: Grant) { reply.opened(grant, how) }",
         ),
-        ("imafs/src/fuse/reply.rs", "fn f(grant: Grant, reply: ReplyOpen) { reply.opened(fh, flags) }"),
-        ("imafs/src/fuse/ops.rs", "fn opened_directory(reply: ReplyOpen) { reply.opened(fh, flags) }"),
+        ("imafs/src/fuse/reply.rs", "fn f(grant: Grant, m: &mut Message) { m.open_out(fh, flags, 0) }"),
+        ("imafs/src/fuse/ops.rs", "fn opened_directory(m: &mut Message) { m.open_out(fh, flags, 0) }"),
+        (OWES, "fn to(header: &Header) -> Pending { Pending { unique: header.unique } }"),
     ];
     for (file, source) in fine {
         let found = findings(file, source)?;

@@ -1,24 +1,8 @@
-//! Making an open descriptor refer to another file, and keeping descriptors from children.
+//! Keeping descriptors from children.
 //!
-//! Source: dup3(2), close_range(2). rustix wants to own the descriptor that is replaced; here its owner keeps it.
-
-use std::os::fd::{AsRawFd, BorrowedFd};
+//! Source: close_range(2).
 
 use rustix::io::Errno;
-
-use crate::check;
-
-/// Makes `target` refer to what `source` refers to; what it referred to before is closed. Close-on-exec is set.
-///
-/// Whoever owns `target` still owns it and still closes it.
-///
-/// # Errors
-/// [`Errno::INVAL`] when both are the same descriptor; [`Errno::INTR`] and [`Errno::BUSY`] as dup3(2) has them.
-pub fn replace(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: dup3(2) touches no memory; both descriptors are borrowed, so they are open, and the target stays open
-    // under its number: its owner's claim to close it holds for what it refers to now.
-    check(unsafe { libc::dup3(source.as_raw_fd(), target.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
-}
 
 /// Keeps every descriptor but the three standard streams from programs that this process starts from now on.
 ///
@@ -37,21 +21,7 @@ pub fn keep_from_children() -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Seek, Write};
-    use std::os::fd::AsFd;
-
-    #[test]
-    fn the_target_reads_what_was_written_to_the_source() {
-        let mut source = tempfile::tempfile().unwrap();
-        let mut target = tempfile::tempfile().unwrap();
-        source.write_all(b"here").unwrap();
-        source.rewind().unwrap();
-        replace(target.as_fd(), source.as_fd()).unwrap();
-        let mut text = String::new();
-        target.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "here");
-        assert_eq!(replace(source.as_fd(), source.as_fd()), Err(Errno::INVAL));
-    }
+    use std::os::fd::{AsFd, AsRawFd};
 
     #[test]
     fn a_child_gets_nothing_but_its_standard_streams() {

@@ -1,448 +1,213 @@
-//! fuser's trait: decode, call, reply. One request, one operation; no handler decides anything.
+//! One request, one operation: from what was asked to a call of the filesystem, and on to the answer. No handler
+//! decides anything.
 
 use std::ffi::OsStr;
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, INodeNo, IoctlFlags, KernelConfig, LockOwner,
-    OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
-};
-
-use super::answer;
-use super::convert::{caller, errno, file_type, ino, set_time};
 use super::device::Device;
-use super::init::negotiate;
-use super::pending::Pending;
-use super::wire::Message;
-use crate::fs::{Attr, DirOpened, Entry, Errno, Filesystem, Ino, Looked, SetAttr};
+use super::pending::{Opening, Owed, Pending};
+use super::request::{Header, NewFile, Operation, Request};
+use super::wire::Listing;
+use crate::fs::{DirOpened, Entry, Errno, Filesystem, Ino, Looked, SetAttr};
 
-/// The least room that a READDIRPLUS leaves for entries: one page. Newer kernels leave more, but fuser does not
-/// tell how much.
-const LISTING_ROOM: usize = 4096;
+/// The most that one listing is answered with. The C library asks for 32 KiB.
+const LISTING_MAX: u32 = 128 << 10;
 
-/// Stands between fuser and the filesystem.
+/// Stands between the requests and the filesystem.
 pub(super) struct Adapter {
     fs: Arc<Filesystem>,
     device: Arc<Device>,
+    /// Memory for the next listing.
+    listing: Vec<u8>,
 }
 
 impl Adapter {
     pub(super) fn new(fs: Arc<Filesystem>, device: Arc<Device>) -> Self {
-        Self { fs, device }
+        Self { fs, device, listing: Vec::new() }
     }
 
-    /// For the whole of a handler: when it ends, opens that wait for their turn are looked at.
-    fn turn(&self) -> Turn<'_> {
-        Turn(&self.fs)
+    /// Handles one request.
+    pub(super) fn handle(&mut self, request: &Request<'_>) {
+        let Request { header, operation } = request;
+        let (node, caller) = (header.node, &header.caller);
+        // These are not answered.
+        match *operation {
+            Operation::Forget { lookups } => return self.fs.forget(node, lookups),
+            Operation::BatchForget(forgets) => {
+                return forgets.for_each(|(node, lookups)| self.fs.forget(node, lookups));
+            }
+            _ => {}
+        }
+        let fs = &self.fs;
+        let reply = match Owed::to(header, &self.device) {
+            Owed::Opening(reply) => return self.opening(header, operation, reply),
+            Owed::Plain(reply) => reply,
+        };
+        match *operation {
+            Operation::Lookup { name } => reply.looked(fs.lookup(node, name)),
+            Operation::GetAttr => self.attributes(node, reply),
+            Operation::SetAttr { change, kill: _ } => self.set_attributes(node, &change, reply),
+            Operation::ReadLink => reply.data(fs.readlink(node)),
+            Operation::Symlink { name, target } => made(reply, fs.symlink(caller, node, name, target)),
+            Operation::MkNod { name, mode, umask, device } => {
+                made(reply, fs.mknod(caller, node, name, mode, umask, device));
+            }
+            Operation::MkDir { name, mode, umask } => made(reply, fs.mkdir(caller, node, name, mode, umask)),
+            Operation::Link { node: linked, name } => made(reply, fs.link(linked, node, name)),
+            Operation::Unlink { name } => reply.empty(fs.unlink(node, name)),
+            Operation::RmDir { name } => reply.empty(fs.rmdir(node, name)),
+            Operation::Rename { name, to, new_name, flags } => {
+                reply.empty(fs.rename(node, name, to, new_name, flags));
+            }
+            Operation::StatFs => reply.statfs(fs.statfs()),
+            Operation::SetXattr { name, value, flags, acl_kills_sgid: _ } => {
+                reply.empty(fs.setxattr(caller, node, name, value, flags));
+            }
+            Operation::GetXattr { name, size } => {
+                fs.getxattr(node, name, size, reply.later(Pending::xattr));
+            }
+            Operation::ListXattr { size } => reply.xattr(fs.listxattr(caller, node, size)),
+            Operation::RemoveXattr { name } => reply.empty(fs.removexattr(caller, node, name)),
+            Operation::Ioctl { command, input, room: _ } => reply.ioctl(fs.ioctl(node, command, input)),
+            Operation::OpenDir => open_directory(fs, node, reply),
+            Operation::ReadDir { fh, offset, size } => self.list(node, fh, offset, size, reply),
+            Operation::ReadDirPlus { fh, offset, size } => self.list_plus(node, fh, offset, size, reply),
+            Operation::ReleaseDir { fh } => {
+                fs.releasedir(node, fh);
+                reply.done();
+            }
+            Operation::FsyncDir { data_only } => fs.fsyncdir(node, data_only, reply.later(Pending::empty)),
+            _ => self.content(header, operation, reply),
+        }
     }
 
-    fn entry(&self, request: &Request, reply: ReplyEntry, result: Result<Entry, Errno>) {
-        self.looked(request, reply, result.map(Looked::Found));
+    /// The same for requests that open a file.
+    fn opening(&self, header: &Header, operation: &Operation<'_>, reply: Opening) {
+        match *operation {
+            Operation::Open { flags, kill: _ } => self.open(header, flags, reply),
+            Operation::Create { name, file } => self.create(header, name, file, reply),
+            Operation::TmpFile { .. } => reply.unknown(),
+            // The opcode says which it is, and both come from it.
+            _ => reply.error(Errno::IO),
+        }
     }
 
-    fn looked(&self, request: &Request, reply: ReplyEntry, result: Result<Looked, Errno>) {
-        answer::looked(Pending::new(&self.device, request, reply), result);
+    /// The same for requests about a file's content, and for those that are declined.
+    fn content(&self, header: &Header, operation: &Operation<'_>, reply: Pending) {
+        let (fs, node) = (&self.fs, header.node);
+        match *operation {
+            Operation::Read { fh, offset, size } => {
+                fs.read(node, fh, offset, size, reply.later(Pending::data));
+            }
+            Operation::Write { fh, offset, data, kill: _ } => self.write(header, fh, offset, data, reply),
+            Operation::Flush { fh } => reply.empty(fs.flush(node, fh)),
+            Operation::Release { fh, flags } => {
+                fs.release(node, fh, flags);
+                reply.done();
+            }
+            Operation::Fsync { data_only } => fs.fsync(node, data_only, reply.later(Pending::empty)),
+            Operation::Fallocate { offset, length, mode } => {
+                fs.fallocate(node, offset, length, mode, reply.later(Pending::empty));
+            }
+            Operation::Lseek { offset, whence } => {
+                reply.number(fs.lseek(node, offset, whence).map(i64::cast_unsigned));
+            }
+            Operation::CopyFileRange { offset, to, to_offset, length, wide } => {
+                let answer = if wide { copied } else { Pending::written };
+                fs.copy_file_range((node, offset), (to, to_offset), length, reply.later(answer));
+            }
+            // The kernel checks permissions itself (default_permissions), and keeps locks itself. Regular files are
+            // always ready, and the kernel says so itself when told not to ask. Requests that are at work are not
+            // interrupted: what an open measures is measured whether somebody waits for it or not.
+            _ => reply.unsupported(),
+        }
     }
 
-    fn attr(&self, request: &Request, node: Ino, reply: ReplyAttr, result: Result<Attr, Errno>) {
-        let ttl = if node.control().is_some() { Duration::ZERO } else { self.fs.ttl() };
-        answer::attr(Pending::new(&self.device, request, reply), ttl, result);
-    }
-}
-
-/// See [`Adapter::turn`].
-struct Turn<'a>(&'a Arc<Filesystem>);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.request_handled();
-    }
-}
-
-impl fuser::Filesystem for Adapter {
-    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        self.fs.set_negotiated(negotiate(&self.fs, config));
-        Ok(())
+    fn attributes(&self, node: Ino, reply: Pending) {
+        reply.attr(self.attr_ttl(node), self.fs.getattr(node));
     }
 
-    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.turn();
-        self.looked(req, reply, self.fs.lookup(ino(parent), name));
+    fn set_attributes(&self, node: Ino, change: &SetAttr, reply: Pending) {
+        reply.attr(self.attr_ttl(node), self.fs.setattr(node, change));
     }
 
-    fn forget(&self, _req: &Request, node: INodeNo, nlookup: u64) {
-        let _turn = self.turn();
-        self.fs.forget(ino(node), nlookup);
+    fn attr_ttl(&self, node: Ino) -> Duration {
+        if node.control().is_some() { Duration::ZERO } else { self.fs.ttl() }
     }
 
-    fn getattr(&self, req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let _turn = self.turn();
-        self.attr(req, ino(node), reply, self.fs.getattr(ino(node)));
-    }
-
-    fn setattr(
-        &self,
-        req: &Request,
-        node: INodeNo,
-        mode: Option<u32>,
-        uid: Option<u32>,
-        gid: Option<u32>,
-        size: Option<u64>,
-        atime: Option<TimeOrNow>,
-        mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
-        _fh: Option<FileHandle>,
-        _crtime: Option<SystemTime>,
-        _chgtime: Option<SystemTime>,
-        _bkuptime: Option<SystemTime>,
-        _flags: Option<BsdFileFlags>,
-        reply: ReplyAttr,
-    ) {
-        let _turn = self.turn();
-        let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
-        let change = SetAttr { mode, uid, gid, size, atime, mtime };
-        self.attr(req, ino(node), reply, self.fs.setattr(ino(node), &change));
-    }
-
-    fn readlink(&self, _req: &Request, node: INodeNo, reply: ReplyData) {
-        let _turn = self.turn();
-        answer::data(reply, self.fs.readlink(ino(node)));
-    }
-
-    fn mknod(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
-        let _turn = self.turn();
-        self.entry(req, reply, self.fs.mknod(&caller(req), ino(parent), name, mode, umask, rdev));
-    }
-
-    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let _turn = self.turn();
-        self.entry(req, reply, self.fs.mkdir(&caller(req), ino(parent), name, mode, umask));
-    }
-
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.turn();
-        answer::empty(reply, self.fs.unlink(ino(parent), name));
-    }
-
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.turn();
-        answer::empty(reply, self.fs.rmdir(ino(parent), name));
-    }
-
-    fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let _turn = self.turn();
-        self.entry(req, reply, self.fs.symlink(&caller(req), ino(parent), link_name, target.as_os_str()));
-    }
-
-    fn rename(
-        &self,
-        _req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        newparent: INodeNo,
-        newname: &OsStr,
-        flags: RenameFlags,
-        reply: ReplyEmpty,
-    ) {
-        let _turn = self.turn();
-        answer::empty(reply, self.fs.rename(ino(parent), name, ino(newparent), newname, flags.bits()));
-    }
-
-    fn link(&self, req: &Request, node: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let _turn = self.turn();
-        self.entry(req, reply, self.fs.link(ino(node), ino(newparent), newname));
-    }
-
-    fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.turn();
-        let pending = Pending::new(&self.device, req, reply);
-        match ino(node).control() {
-            None => self.fs.open(&caller(req), ino(node), flags.0, Box::new(pending)),
+    fn open(&self, header: &Header, flags: i32, reply: Opening) {
+        match header.node.control() {
+            None => self.fs.open(&header.caller, header.node, flags, Box::new(reply)),
             Some(control) => {
                 let reply = Box::new(move |result| match result {
-                    Ok(fh) => pending.opened_control(fh),
-                    Err(error) => pending.error(error),
+                    Ok(fh) => reply.opened_control(fh),
+                    Err(error) => reply.error(error),
                 });
-                self.fs.open_control(&caller(req), control, flags.0, reply);
+                self.fs.open_control(&header.caller, control, flags, reply);
             }
         }
     }
 
-    fn create(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        flags: i32,
-        reply: ReplyCreate,
-    ) {
-        let _turn = self.turn();
-        let pending = Box::new(Pending::new(&self.device, req, reply));
-        self.fs.create(&caller(req), ino(parent), name, mode, umask, flags, pending);
+    fn create(&self, header: &Header, name: &OsStr, file: NewFile, reply: Opening) {
+        let NewFile { flags, mode, umask } = file;
+        self.fs.create(&header.caller, header.node, name, mode, umask, flags, Box::new(reply));
     }
 
-    fn read(
-        &self,
-        _req: &Request,
-        node: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        size: u32,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
-        let _turn = self.turn();
-        self.fs.read(ino(node), fh.0, offset, size, Box::new(move |result| answer::data(reply, result)));
-    }
-
-    fn write(
-        &self,
-        req: &Request,
-        node: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        data: &[u8],
-        _write_flags: WriteFlags,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
-        let _turn = self.turn();
-        if ino(node).control().is_some() {
-            let reply = Box::new(move |result| answer::written(reply, result));
-            return self.fs.write_control(&caller(req), ino(node), fh.0, offset, data, reply);
-        }
-        answer::written(reply, self.fs.write(ino(node), offset, data));
-    }
-
-    fn flush(
-        &self,
-        _req: &Request,
-        node: INodeNo,
-        fh: FileHandle,
-        _lock_owner: LockOwner,
-        reply: ReplyEmpty,
-    ) {
-        let _turn = self.turn();
-        answer::empty(reply, self.fs.flush(ino(node), fh.0));
-    }
-
-    fn release(
-        &self,
-        _req: &Request,
-        node: INodeNo,
-        fh: FileHandle,
-        flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        _flush: bool,
-        reply: ReplyEmpty,
-    ) {
-        let _turn = self.turn();
-        self.fs.release(ino(node), fh.0, flags.0);
-        reply.ok();
-    }
-
-    fn fsync(&self, _req: &Request, node: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let _turn = self.turn();
-        self.fs.fsync(ino(node), datasync, answer::later(reply));
-    }
-
-    fn opendir(&self, req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.turn();
-        match self.fs.opendir(ino(node)) {
-            // Here ENOSYS is meant: the kernel then opens directories without asking.
-            Ok(DirOpened::NotNeeded) => reply.error(fuser::Errno::ENOSYS),
-            Ok(DirOpened::Stream { fh, cache }) => {
-                Pending::new(&self.device, req, reply).opened_directory(fh, cache);
+    fn write(&self, header: &Header, fh: u64, offset: u64, data: &[u8], reply: Pending) {
+        let Header { node, caller, .. } = header;
+        match node.control() {
+            None => reply.written(self.fs.write(*node, offset, data)),
+            Some(_) => {
+                let answer = reply.later(Pending::written);
+                self.fs.write_control(caller, *node, fh, offset, data, answer);
             }
-            Err(error) => reply.error(errno(error)),
         }
     }
 
-    fn readdir(&self, _req: &Request, node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let _turn = self.turn();
-        let listed = self.fs.readdir(ino(node), fh.0, offset, &mut |entry| {
-            reply.add(INodeNo(entry.ino), entry.next, file_type(entry.kind), entry.name)
+    fn list(&mut self, node: Ino, fh: u64, offset: u64, size: u32, reply: Pending) {
+        let mut listing = self.start_listing(size);
+        let listed = self.fs.readdir(node, fh, offset, &mut |entry| listing.dirent(&entry));
+        self.finish_listing(listing, listed, reply);
+    }
+
+    fn list_plus(&mut self, node: Ino, fh: u64, offset: u64, size: u32, reply: Pending) {
+        let mut listing = self.start_listing(size);
+        let listed = self.fs.readdirplus(node, fh, offset, &mut |listed| {
+            listing.direntplus(&listed.plain, listed.entry.as_ref())
         });
+        self.finish_listing(listing, listed, reply);
+    }
+
+    fn start_listing(&mut self, size: u32) -> Listing {
+        let limit = usize::try_from(size.min(LISTING_MAX)).unwrap_or(0);
+        Listing::new(std::mem::take(&mut self.listing), limit)
+    }
+
+    fn finish_listing(&mut self, listing: Listing, listed: Result<(), Errno>, reply: Pending) {
         match listed {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(error)),
+            Ok(()) => reply.send(listing.bytes()),
+            Err(error) => reply.error(error),
         }
+        self.listing = listing.into_memory();
     }
+}
 
-    fn readdirplus(
-        &self,
-        req: &Request,
-        node: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        reply: ReplyDirectoryPlus,
-    ) {
-        let _turn = self.turn();
-        let pending = Pending::new(&self.device, req, reply);
-        let mut message = Message::with_capacity(LISTING_ROOM);
-        let listed = self.fs.readdirplus(ino(node), fh.0, offset, &mut |listed| {
-            message.direntplus(&listed.plain, listed.entry.as_ref(), LISTING_ROOM)
-        });
-        match listed {
-            Ok(()) => pending.send(&message),
-            Err(error) => pending.error(error),
-        }
-    }
+/// Answers what made a name.
+fn made(reply: Pending, result: Result<Entry, Errno>) {
+    reply.looked(result.map(Looked::Found));
+}
 
-    fn releasedir(
-        &self,
-        _req: &Request,
-        node: INodeNo,
-        fh: FileHandle,
-        _flags: OpenFlags,
-        reply: ReplyEmpty,
-    ) {
-        let _turn = self.turn();
-        self.fs.releasedir(ino(node), fh.0);
-        reply.ok();
-    }
+/// Answers COPY_FILE_RANGE_64.
+fn copied(reply: Pending, result: Result<u32, Errno>) {
+    reply.number(result.map(u64::from));
+}
 
-    fn fsyncdir(&self, _req: &Request, node: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let _turn = self.turn();
-        self.fs.fsyncdir(ino(node), datasync, answer::later(reply));
-    }
-
-    fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        let _turn = self.turn();
-        answer::statfs(reply, self.fs.statfs());
-    }
-
-    fn setxattr(
-        &self,
-        req: &Request,
-        node: INodeNo,
-        name: &OsStr,
-        value: &[u8],
-        flags: i32,
-        _position: u32,
-        reply: ReplyEmpty,
-    ) {
-        let _turn = self.turn();
-        answer::empty(reply, self.fs.setxattr(&caller(req), ino(node), name, value, flags));
-    }
-
-    fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _turn = self.turn();
-        self.fs.getxattr(ino(node), name, size, Box::new(move |result| answer::xattr(reply, result)));
-    }
-
-    fn listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        let _turn = self.turn();
-        answer::xattr(reply, self.fs.listxattr(&caller(req), ino(node), size));
-    }
-
-    fn removexattr(&self, req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.turn();
-        answer::empty(reply, self.fs.removexattr(&caller(req), ino(node), name));
-    }
-
-    fn access(&self, _req: &Request, _node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        let _turn = self.turn();
-        // The kernel checks permissions itself (default_permissions) and need not ask.
-        reply.error(fuser::Errno::ENOSYS);
-    }
-
-    fn ioctl(
-        &self,
-        _req: &Request,
-        node: INodeNo,
-        _fh: FileHandle,
-        _flags: IoctlFlags,
-        cmd: u32,
-        in_data: &[u8],
-        _out_size: u32,
-        reply: ReplyIoctl,
-    ) {
-        let _turn = self.turn();
-        match self.fs.ioctl(ino(node), cmd, in_data) {
-            Ok(output) => reply.ioctl(0, &output),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn poll(
-        &self,
-        _req: &Request,
-        _node: INodeNo,
-        _fh: FileHandle,
-        _ph: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
-        let _turn = self.turn();
-        // Regular files are always ready, and the kernel says so itself when told not to ask.
-        reply.error(fuser::Errno::ENOSYS);
-    }
-
-    fn fallocate(
-        &self,
-        _req: &Request,
-        node: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        length: u64,
-        mode: i32,
-        reply: ReplyEmpty,
-    ) {
-        let _turn = self.turn();
-        self.fs.fallocate(ino(node), offset, length, mode, answer::later(reply));
-    }
-
-    fn lseek(
-        &self,
-        _req: &Request,
-        node: INodeNo,
-        _fh: FileHandle,
-        offset: i64,
-        whence: i32,
-        reply: ReplyLseek,
-    ) {
-        let _turn = self.turn();
-        match self.fs.lseek(ino(node), offset, whence) {
-            Ok(offset) => reply.offset(offset),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn copy_file_range(
-        &self,
-        _req: &Request,
-        ino_in: INodeNo,
-        _fh_in: FileHandle,
-        offset_in: u64,
-        ino_out: INodeNo,
-        _fh_out: FileHandle,
-        offset_out: u64,
-        len: u64,
-        _flags: CopyFileRangeFlags,
-        reply: ReplyWrite,
-    ) {
-        let _turn = self.turn();
-        let (from, to) = ((ino(ino_in), offset_in), (ino(ino_out), offset_out));
-        self.fs.copy_file_range(from, to, len, Box::new(move |result| answer::written(reply, result)));
+fn open_directory(fs: &Filesystem, node: Ino, reply: Pending) {
+    match fs.opendir(node) {
+        // The kernel then opens directories without asking.
+        Ok(DirOpened::NotNeeded) => reply.unsupported(),
+        Ok(DirOpened::Stream { fh, cache }) => reply.opened_directory(fh, cache),
+        Err(error) => reply.error(error),
     }
 }

@@ -1,4 +1,4 @@
-//! The connection's device: raw replies, notifications and lent files.
+//! The connection's device: requests in, answers and notifications out, lent files.
 
 use std::ffi::OsStr;
 use std::io::IoSlice;
@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::writev;
+use rustix::io::{read, writev};
 
-use super::wire::{Message, expire_entry, header, inval_attributes};
+use super::wire::{expire_entry, header, inval_attributes};
 use crate::fs::{Errno, Ino, Kernel, Lent};
 
 /// `FUSE_NOTIFY_INVAL_INODE`, include/uapi/linux/fuse.h.
@@ -17,7 +17,7 @@ const NOTIFY_INVAL_INODE: i32 = 2;
 /// `FUSE_NOTIFY_INVAL_ENTRY`, the same.
 const NOTIFY_INVAL_ENTRY: i32 = 3;
 
-/// `/dev/fuse`, beside the descriptor that fuser reads.
+/// `/dev/fuse`, with a mount at its other end.
 #[derive(Debug)]
 pub struct Device {
     fd: OwnedFd,
@@ -25,23 +25,44 @@ pub struct Device {
 }
 
 impl Device {
-    /// Takes a duplicate of the connection's descriptor.
+    /// Takes the connection's descriptor.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Arc<Self> {
         Arc::new_cyclic(|itself| Self { fd, itself: itself.clone() })
     }
 
-    /// Answers the request `unique` with success and `message`.
+    /// Waits for a request and reads it into `buffer`, which must have room for the largest. `None` when the mount is
+    /// gone.
     ///
     /// # Errors
-    /// [`Errno::NOENT`] when the request was abandoned, [`Errno::NODEV`] when the mount is gone.
-    pub fn reply(&self, unique: u64, message: &Message) -> Result<(), Errno> {
-        self.send(&header(message.bytes().len(), 0, unique), message.bytes())
+    /// Those of read(2) that mean the device cannot be read any more.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
+        let length = loop {
+            match read(&self.fd, &mut *buffer) {
+                Ok(length) => break length,
+                // The request was taken back before it could be read, or a signal came.
+                Err(Errno::NOENT | Errno::INTR | Errno::AGAIN) => {}
+                Err(Errno::NODEV) => return Ok(None),
+                Err(errno) => return Err(errno),
+            }
+        };
+        Ok(Some(buffer.get(..length).unwrap_or_default()))
     }
 
-    /// The device takes each message whole, in one write.
-    fn send(&self, header: &[u8], body: &[u8]) -> Result<(), Errno> {
-        writev(&self.fd, &[IoSlice::new(header), IoSlice::new(body)]).map(drop)
+    /// Answers the request `unique`: `code` is 0 for success or a negated errno. The device takes each message whole,
+    /// in one write.
+    ///
+    /// # Errors
+    /// [`Errno::NOENT`] when the request was abandoned, [`Errno::NODEV`] when the mount is gone, [`Errno::INVAL`] for
+    /// a message that is not what the request is answered with.
+    pub fn reply(&self, unique: u64, code: i32, body: [&[u8]; 2]) -> Result<(), Errno> {
+        let [first, second] = body;
+        let header = header(first.len() + second.len(), code, unique);
+        writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(first), IoSlice::new(second)]).map(drop)
+    }
+
+    fn notify(&self, code: i32, body: &[u8]) -> Result<(), Errno> {
+        self.reply(0, code, [body, &[]])
     }
 }
 
@@ -60,8 +81,7 @@ impl Kernel for Device {
 
     fn expire_name(&self, parent: Ino, name: &OsStr) {
         let body = expire_entry(parent.0, name);
-        let header = header(body.bytes().len(), NOTIFY_INVAL_ENTRY, 0);
-        match self.send(&header, body.bytes()) {
+        match self.notify(NOTIFY_INVAL_ENTRY, &body) {
             // The kernel does not have the name any more, or the mount is gone.
             Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::NOTCONN | Errno::NOTDIR) => {}
             Err(errno) => {
@@ -72,8 +92,7 @@ impl Kernel for Device {
 
     fn attributes_changed(&self, ino: Ino) {
         let body = inval_attributes(ino.0);
-        let header = header(body.len(), NOTIFY_INVAL_INODE, 0);
-        match self.send(&header, &body) {
+        match self.notify(NOTIFY_INVAL_INODE, body.bytes()) {
             // The kernel does not have the inode any more, or the mount is gone.
             Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::NOTCONN) => {}
             Err(errno) => tracing::warn!(%errno, ino = ino.0, "cannot tell the kernel of changed attributes"),

@@ -1,45 +1,47 @@
-//! The FUSE transport: mounting, the adapter between fuser and the filesystem's operations, and replies.
+//! The FUSE transport: mounting, reading the kernel's requests, and answering them.
 //!
-//! The adapter decodes a request, calls one operation and sends its answer. An OPEN or CREATE is answered with
-//! success in one function of `pending`, which takes the monitor's grant by value. Nothing here decides anything,
-//! and nothing outside this module knows fuser.
+//! `request` takes a request apart, `adapter` calls one operation of the filesystem for it, `wire` puts the answer
+//! together. An OPEN or CREATE is answered with success in one function of `pending`, which takes the monitor's grant by
+//! value. Nothing here decides anything, and nothing outside this module knows how requests and answers look: another
+//! transport (the kernel's rings, a successor on a live connection) fits behind the same operations.
+//!
+//! For a request no memory is allocated but what its answer takes: one buffer is read into, fields are borrowed from it,
+//! and answers of fixed length are put together on the stack.
 
+pub mod abi;
 mod adapter;
 mod answer;
-mod convert;
+mod body;
 mod device;
-mod handshake;
+mod fields;
 mod init;
 mod mount;
+mod operation;
 mod pending;
+mod reader;
+pub mod request;
 mod wire;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use fuser::{Config, Session, SessionACL};
-
 pub use mount::{MountError, MountParams, Unmount, mount, unmount};
 
 use crate::fs::Filesystem;
-use adapter::Adapter;
 use device::Device;
 
 /// Serves `fs` on the connection `fd` until it is unmounted, then lets queued work finish.
 ///
-/// One thread reads requests, so that opens and closes are accounted for in the order they were sent.
+/// The calling thread reads requests, and no other, so that opens and closes are accounted for in the order they were
+/// sent.
 ///
 /// # Errors
-/// When the first request is not what it must be, or the device fails.
+/// When the first request is not what it must be, the device fails, or a handler panicked.
 pub fn serve(fd: OwnedFd, fs: &Arc<Filesystem>) -> io::Result<()> {
-    let device = Device::new(fd.try_clone()?);
+    let device = Device::new(fd);
     fs.attach(Arc::clone(&device) as Arc<dyn crate::fs::Kernel>);
-    let adapter = Adapter::new(Arc::clone(fs), device);
-    let mut config = Config::default();
-    config.n_threads = Some(1);
-    config.acl = SessionACL::All;
-    let served = handshake::session(adapter, fd, SessionACL::All, config).and_then(Session::run);
+    let served = reader::run(&device, fs);
     fs.shut_down();
     served
 }

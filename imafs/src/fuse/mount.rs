@@ -1,5 +1,4 @@
-//! Our own mount and unmount. The descriptor is then given to fuser, which would otherwise unmount whatever is at
-//! the target when it ends, a stranger's mount included.
+//! Mounting and unmounting.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};

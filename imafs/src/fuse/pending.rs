@@ -1,128 +1,172 @@
-//! Replies that are sent past fuser, and the one place where an OPEN or CREATE is answered with success.
+//! Answers that are owed, and the one place where a request that opens a file is answered with success.
 //!
-//! fuser's own reply object is kept until then: if ours is dropped unanswered, fuser's drop answers with an error.
+//! Which of the two kinds an answer is of goes by the request's opcode, when it is taken over: an [`Opening`] has no way to
+//! say yes but with the monitor's grant, and what a [`Pending`] sends never reaches a request that opens a file.
 
 use std::sync::Arc;
 
-use fuser::{FopenFlags, ReplyAttr, ReplyCreate, ReplyDirectoryPlus, ReplyEntry, ReplyOpen, Request};
 use monitor::Grant;
 
-use super::convert::errno;
+use super::abi::{
+    FOPEN_CACHE_DIR, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH, FOPEN_PASSTHROUGH, opcode,
+};
 use super::device::Device;
+use super::request::Header;
 use super::wire::Message;
 use crate::fs::{CreateReply, Entry, Errno, Handle, OpenReply, Opened};
 
-/// fuser's reply objects that can be answered with an error.
-pub trait Refuse {
-    /// Answers with an error.
-    fn refuse(self, errno: fuser::Errno);
-}
-
-macro_rules! refuse {
-    ($($reply:ty),*) => {
-        $(impl Refuse for $reply {
-            fn refuse(self, errno: fuser::Errno) {
-                self.error(errno);
-            }
-        })*
-    };
-}
-
-refuse!(ReplyEntry, ReplyAttr, ReplyOpen, ReplyCreate, ReplyDirectoryPlus);
-
-/// A request that has not been answered.
+/// The answer to a request, by what the request may be answered with.
 #[derive(Debug)]
-pub struct Pending<R> {
-    device: Arc<Device>,
-    unique: u64,
-    reply: R,
+pub enum Owed {
+    /// It opens a file.
+    Opening(Opening),
+    /// It does not.
+    Plain(Pending),
 }
 
-impl<R: Refuse> Pending<R> {
-    /// Takes over the answer to `request`.
-    pub fn new(device: &Arc<Device>, request: &Request, reply: R) -> Self {
-        Self { device: Arc::clone(device), unique: request.unique().0, reply }
-    }
-
-    /// Answers with success.
-    pub fn send(self, message: &Message) {
-        match self.device.reply(self.unique, message) {
-            Ok(()) => {
-                // Its drop would answer a second time. What is left behind is one count on fuser's device
-                // reference, no memory; the descriptor then closes with the process.
-                std::mem::forget(self.reply);
-            }
-            Err(Errno::NOENT | Errno::NODEV) => std::mem::forget(self.reply),
-            Err(error) => {
-                tracing::error!(%error, "the kernel refused a reply");
-                self.reply.refuse(fuser::Errno::EIO);
-            }
+impl Owed {
+    /// Takes over the answer to the request with this header.
+    pub fn to(header: &Header, device: &Arc<Device>) -> Self {
+        let pending = Pending { device: Arc::clone(device), unique: header.unique };
+        match header.opcode {
+            opcode::OPEN | opcode::CREATE | opcode::TMPFILE => Self::Opening(Opening(pending)),
+            _ => Self::Plain(pending),
         }
     }
 
     /// Answers with an error.
     pub fn error(self, error: Errno) {
-        self.reply.refuse(errno(error));
+        match self {
+            Self::Opening(Opening(pending)) | Self::Plain(pending) => pending.error(error),
+        }
     }
 }
 
-impl Pending<ReplyOpen> {
-    /// Answers the open of a control file: no grant, and no way to carry a backing file. Its content is made at
-    /// the open, so the kernel must not keep pages of it.
-    pub fn opened_control(self, fh: u64) {
-        let mut message = Message::default();
-        message.open_out(fh, FopenFlags::FOPEN_DIRECT_IO.bits(), 0);
-        self.send(&message);
+/// A request that has not been answered and opens no file. Dropping it answers with an I/O error, so that nobody waits
+/// for ever.
+#[derive(Debug)]
+pub struct Pending {
+    device: Arc<Device>,
+    /// The request's number; 0, which the kernel gives none, once it is answered.
+    unique: u64,
+}
+
+/// A request that has not been answered and opens a file. Dropping it is as with [`Pending`].
+#[derive(Debug)]
+pub struct Opening(Pending);
+
+impl Pending {
+    /// Answers that it is done.
+    pub fn done(self) {
+        self.send(&[]);
+    }
+
+    /// Answers with success.
+    pub fn send(self, body: &[u8]) {
+        self.send_both(body, &[]);
+    }
+
+    /// Answers with success and two pieces, which the kernel gets as one.
+    pub fn send_both(mut self, first: &[u8], second: &[u8]) {
+        self.answer(0, [first, second]);
+    }
+
+    /// Answers with an error.
+    ///
+    /// ENOSYS is a word of the protocol: "never ask this again". Answered to OPEN it would end all checks. What the
+    /// backing filesystem calls so is an I/O error to us.
+    pub fn error(mut self, error: Errno) {
+        let error = if error == Errno::NOSYS { Errno::IO } else { error };
+        self.answer(-error.raw_os_error(), [&[], &[]]);
+    }
+
+    /// Answers that the server has nothing to say to requests of this kind: the kernel then does what it does without
+    /// one, and for most kinds asks no more.
+    pub fn unsupported(mut self) {
+        self.answer(-Errno::NOSYS.raw_os_error(), [&[], &[]]);
+    }
+
+    fn answer(&mut self, code: i32, body: [&[u8]; 2]) {
+        match self.device.reply(self.unique, code, body) {
+            // The request was abandoned, or the mount is gone.
+            Ok(()) | Err(Errno::NOENT | Errno::NODEV) => self.unique = 0,
+            Err(error) => tracing::error!(%error, "the kernel refused an answer"),
+        }
     }
 
     /// Answers OPENDIR.
     pub fn opened_directory(self, fh: u64, cache: bool) {
-        let flags = if cache {
-            FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
-        } else {
-            FopenFlags::empty()
-        };
+        let flags = if cache { FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE } else { 0 };
         let mut message = Message::default();
-        message.open_out(fh, flags.bits(), 0);
-        self.send(&message);
+        message.open_out(fh, flags, 0);
+        self.send(message.bytes());
     }
 }
 
-impl OpenReply for Pending<ReplyOpen> {
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.unique != 0 {
+            // An answer that was refused is tried as an error, once; there is nobody to tell if that fails too.
+            let _told = self.device.reply(self.unique, -Errno::IO.raw_os_error(), [&[], &[]]);
+        }
+    }
+}
+
+impl Opening {
+    /// Answers the open of a control file: no grant, and no way to carry a backing file. Its content is made at
+    /// the open, so the kernel must not keep pages of it.
+    pub fn opened_control(self, fh: u64) {
+        let mut message = Message::default();
+        message.open_out(fh, FOPEN_DIRECT_IO, 0);
+        self.0.send(message.bytes());
+    }
+
+    /// Answers with an error.
+    pub fn error(self, error: Errno) {
+        self.0.error(error);
+    }
+
+    /// Answers that the server knows no such request. Not to be used for OPEN: it would never be asked again.
+    pub fn unknown(self) {
+        self.0.unsupported();
+    }
+}
+
+impl OpenReply for Opening {
     fn opened(self: Box<Self>, grant: Grant, how: Opened) {
         let mut message = Message::default();
         open_out(&mut message, grant, &how);
-        self.send(&message);
+        self.0.send(message.bytes());
     }
 
     fn error(self: Box<Self>, errno: Errno) {
-        Self::error(*self, errno);
+        (*self).error(errno);
     }
 }
 
-impl CreateReply for Pending<ReplyCreate> {
+impl CreateReply for Opening {
     fn created(self: Box<Self>, entry: Entry, grant: Grant, how: Opened) {
         let mut message = Message::default();
         message.entry_out(&entry);
         open_out(&mut message, grant, &how);
-        self.send(&message);
+        self.0.send(message.bytes());
     }
 
     fn error(self: Box<Self>, errno: Errno) {
-        Self::error(*self, errno);
+        (*self).error(errno);
     }
 }
 
 /// Turns the monitor's grant into the words that open a file. Nothing else does; the grant is used up.
 fn open_out(message: &mut Message, grant: Grant, how: &Opened) {
     let (renewal, mut flags, flush, backing_id) = match how {
-        Opened::Cached { renew: None, flush } => (0, FopenFlags::FOPEN_KEEP_CACHE, *flush, 0),
-        Opened::Cached { renew: Some(number), flush } => (*number, FopenFlags::empty(), *flush, 0),
-        Opened::Lent { file, flush } => (0, FopenFlags::FOPEN_PASSTHROUGH, *flush, file.id()),
+        Opened::Cached { renew: None, flush } => (0, FOPEN_KEEP_CACHE, *flush, 0),
+        Opened::Cached { renew: Some(number), flush } => (*number, 0, *flush, 0),
+        Opened::Lent { file, flush } => (0, FOPEN_PASSTHROUGH, *flush, file.id()),
     };
     if !flush {
-        flags |= FopenFlags::FOPEN_NOFLUSH;
+        flags |= FOPEN_NOFLUSH;
     }
-    message.open_out(Handle::new(renewal, grant.ticket()).0, flags.bits(), backing_id);
+    message.open_out(Handle::new(renewal, grant.ticket()).0, flags, backing_id);
     drop(grant);
 }

@@ -1,44 +1,40 @@
-//! Replies that fuser 0.18 cannot express, encoded field by field.
+//! Answers and notifications, encoded field by field.
 //!
-//! fuser takes one number for the node id and for the inode number that `stat(2)` shows. Here the first is a
-//! counter and the second the backing file's, which stays the same when the kernel's caches are dropped: tar, rsync
-//! and git tell files by it. It also keeps one lifetime for names and attributes where two are needed.
+//! The node id is a counter and the inode number the backing file's, which stays the same when the kernel's caches are
+//! dropped: tar, rsync and git tell files by it. Names and attributes have a lifetime each.
 //!
-//! Source: include/uapi/linux/fuse.h, protocol 7.9 and later; native byte order.
+//! Source: include/uapi/linux/fuse.h, protocol 7.45; native byte order.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use crate::fs::{Attr, DirEntry, Entry};
+use super::abi::{MAJOR, MINOR};
+use crate::fs::{Attr, DirEntry, Entry, Statfs};
 
 /// Length of `struct fuse_out_header`.
 pub const HEADER_LEN: usize = 16;
 
-/// A message under construction.
-#[derive(Debug, Default)]
-pub struct Message(Vec<u8>);
+/// Where an answer is put together. Private, so that no words are sent but those encoded here.
+trait Put {
+    /// Adds bytes.
+    fn put(&mut self, bytes: &[u8]);
 
-impl Message {
-    /// An empty message with room for `capacity` bytes.
-    #[must_use]
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
-    }
-
-    /// What was encoded so far.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn u32(&mut self, value: u32) -> &mut Self {
-        self.0.extend_from_slice(&value.to_ne_bytes());
+    /// Adds a word of 16 bits.
+    fn u16(&mut self, value: u16) -> &mut Self {
+        self.put(&value.to_ne_bytes());
         self
     }
 
+    /// Adds a word of 32 bits.
+    fn u32(&mut self, value: u32) -> &mut Self {
+        self.put(&value.to_ne_bytes());
+        self
+    }
+
+    /// Adds a word of 64 bits.
     fn u64(&mut self, value: u64) -> &mut Self {
-        self.0.extend_from_slice(&value.to_ne_bytes());
+        self.put(&value.to_ne_bytes());
         self
     }
 
@@ -53,23 +49,76 @@ impl Message {
         self.u32(0)
     }
 
-    /// `struct fuse_attr_out`, 104 bytes.
-    pub fn attr_out(&mut self, attr: &Attr, ttl: Duration) {
-        self.u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0).attr(attr);
-    }
-
     /// `struct fuse_entry_out`, 128 bytes. The generation is 0: node ids are never reused.
-    pub fn entry_out(&mut self, entry: &Entry) {
+    fn entry_out(&mut self, entry: &Entry) {
         self.u64(entry.ino.0).u64(0);
         self.u64(entry.entry_ttl.as_secs()).u64(entry.attr_ttl.as_secs());
         self.u32(entry.entry_ttl.subsec_nanos()).u32(entry.attr_ttl.subsec_nanos());
         self.attr(&entry.attr);
     }
+}
+
+impl Put for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// What INIT is answered with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InitOut {
+    /// How far the kernel may read ahead, in bytes.
+    pub max_readahead: u32,
+    /// What is agreed on.
+    pub capabilities: u64,
+    /// How many background requests may be at work.
+    pub max_background: u16,
+    /// With how many the connection counts as congested.
+    pub congestion_threshold: u16,
+    /// Largest write in bytes.
+    pub max_write: u32,
+    /// Largest request in pages.
+    pub max_pages: u16,
+    /// How many filesystems a lent file may be stacked on, with this one.
+    pub max_stack_depth: u32,
+}
+
+fn halves(word: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+}
+
+/// An answer of fixed length, on the stack.
+#[derive(Debug)]
+pub struct Message {
+    bytes: [u8; Self::ROOM],
+    length: usize,
+}
+
+impl Message {
+    /// The longest is that to CREATE: an entry and an open.
+    const ROOM: usize = ENTRY_LEN + 16;
+
+    /// What was encoded so far.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// `struct fuse_attr_out`, 104 bytes.
+    pub fn attr_out(&mut self, attr: &Attr, ttl: Duration) {
+        self.u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0).attr(attr);
+    }
+
+    /// `struct fuse_entry_out`, 128 bytes.
+    pub fn entry_out(&mut self, entry: &Entry) {
+        Put::entry_out(self, entry);
+    }
 
     /// `struct fuse_entry_out` that says: no such name, for `ttl`.
     pub fn absent_out(&mut self, ttl: Duration) {
         self.u64(0).u64(0).u64(ttl.as_secs()).u64(0).u32(ttl.subsec_nanos()).u32(0);
-        self.0.resize(self.0.len() + ATTR_LEN, 0);
+        self.put(&[0; ATTR_LEN]);
     }
 
     /// `struct fuse_open_out`, 16 bytes.
@@ -77,34 +126,123 @@ impl Message {
         self.u64(fh).u32(flags).u32(backing_id);
     }
 
-    /// `struct fuse_direntplus`, the name, and zeros up to a multiple of 8 bytes. Adds nothing and returns true when
-    /// the message would grow beyond `limit`.
-    pub fn direntplus(&mut self, plain: &DirEntry<'_>, entry: Option<&Entry>, limit: usize) -> bool {
-        if self.0.len() + direntplus_len(plain.name) > limit {
+    /// `struct fuse_statfs_out`, 80 bytes.
+    pub fn statfs_out(&mut self, figures: &Statfs) {
+        self.u64(figures.blocks).u64(figures.bfree).u64(figures.bavail).u64(figures.files).u64(figures.ffree);
+        self.u32(figures.bsize).u32(figures.namelen).u32(figures.frsize).put(&[0; 28]);
+    }
+
+    /// A size with its padding: `struct fuse_write_out` and `struct fuse_getxattr_out`, 8 bytes.
+    pub fn size_out(&mut self, size: u32) {
+        self.u32(size).u32(0);
+    }
+
+    /// `struct fuse_ioctl_out` of an ioctl that returned 0, 16 bytes. What it returns by pointer follows.
+    pub fn ioctl_out(&mut self) {
+        self.u32(0).u32(0).u32(0).u32(0);
+    }
+
+    /// `struct fuse_init_out`, 64 bytes.
+    pub fn init_out(&mut self, answer: &InitOut) {
+        let (low, high) = halves(answer.capabilities);
+        self.u32(MAJOR).u32(MINOR).u32(answer.max_readahead).u32(low);
+        self.u16(answer.max_background).u16(answer.congestion_threshold).u32(answer.max_write);
+        // Times are exact to the nanosecond; no alignment for mappings.
+        self.u32(1).u16(answer.max_pages).u16(0).u32(high).u32(answer.max_stack_depth);
+        // No time limit for requests, and what is unused.
+        self.put(&[0; 24]);
+    }
+
+    /// A number of 64 bits alone: `struct fuse_lseek_out` and `struct fuse_copy_file_range_out`.
+    pub fn number_out(&mut self, number: u64) {
+        self.u64(number);
+    }
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self { bytes: [0; Self::ROOM], length: 0 }
+    }
+}
+
+impl Put for Message {
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        // No answer is longer than the room; the kernel would refuse one that is cut short.
+        if let Some(slot) = self.bytes.get_mut(self.length..end) {
+            slot.copy_from_slice(bytes);
+            self.length = end;
+        }
+    }
+}
+
+/// A directory's entries, up to the size that was asked for.
+#[derive(Debug)]
+pub struct Listing {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Listing {
+    /// An empty one that uses `memory` and grows to `limit` bytes at most.
+    #[must_use]
+    pub fn new(mut memory: Vec<u8>, limit: usize) -> Self {
+        memory.clear();
+        Self { bytes: memory, limit }
+    }
+
+    /// What was encoded so far.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Gives the memory back.
+    #[must_use]
+    pub fn into_memory(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// `struct fuse_dirent`, the name, and zeros up to a multiple of 8 bytes. Adds nothing and returns true when the
+    /// listing would grow beyond its limit.
+    pub fn dirent(&mut self, plain: &DirEntry<'_>) -> bool {
+        let full = !self.has_room(DIRENT_LEN, plain.name);
+        if !full {
+            self.named(plain.ino, plain);
+        }
+        full
+    }
+
+    /// `struct fuse_direntplus` and the rest as for a plain one.
+    pub fn direntplus(&mut self, plain: &DirEntry<'_>, entry: Option<&Entry>) -> bool {
+        if !self.has_room(ENTRY_LEN + DIRENT_LEN, plain.name) {
             return true;
         }
         match entry {
-            Some(entry) => self.entry_out(entry),
+            Some(entry) => self.bytes.entry_out(entry),
             // No node id: the kernel takes the name without attributes.
-            None => self.0.resize(self.0.len() + ENTRY_LEN, 0),
+            None => self.bytes.put(&[0; ENTRY_LEN]),
         }
-        let name = plain.name.as_bytes();
-        let ino = entry.map_or(plain.ino, |entry| entry.attr.ino);
-        self.u64(ino).u64(plain.next);
-        self.u32(u32::try_from(name.len()).unwrap_or(0)).u32(plain.kind.as_raw_mode() >> 12);
-        self.0.extend_from_slice(name);
-        self.0.resize(self.0.len().next_multiple_of(8), 0);
+        self.named(entry.map_or(plain.ino, |entry| entry.attr.ino), plain);
         false
+    }
+
+    fn has_room(&self, fixed: usize, name: &OsStr) -> bool {
+        self.bytes.len() + (fixed + name.len()).next_multiple_of(8) <= self.limit
+    }
+
+    fn named(&mut self, ino: u64, plain: &DirEntry<'_>) {
+        let name = plain.name.as_bytes();
+        self.bytes.u64(ino).u64(plain.next);
+        self.bytes.u32(u32::try_from(name.len()).unwrap_or(0)).u32(plain.kind.as_raw_mode() >> 12);
+        self.bytes.put(name);
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
     }
 }
 
 const ATTR_LEN: usize = 88;
 const ENTRY_LEN: usize = 40 + ATTR_LEN;
 const DIRENT_LEN: usize = 24;
-
-fn direntplus_len(name: &OsStr) -> usize {
-    (ENTRY_LEN + DIRENT_LEN + name.len()).next_multiple_of(8)
-}
 
 /// `struct fuse_out_header` of a message with `payload` bytes after it.
 ///
@@ -120,23 +258,22 @@ pub fn header(payload: usize, code: i32, unique: u64) -> [u8; HEADER_LEN] {
 
 /// `struct fuse_notify_inval_inode_out` for the attributes alone: a negative offset leaves the pages.
 #[must_use]
-pub fn inval_attributes(ino: u64) -> [u8; 24] {
-    let mut body = [0; 24];
-    let fields = ino.to_ne_bytes().into_iter().chain((-1_i64).to_ne_bytes()).chain(0_i64.to_ne_bytes());
-    body.iter_mut().zip(fields).for_each(|(slot, byte)| *slot = byte);
-    body
+pub fn inval_attributes(ino: u64) -> Message {
+    let mut message = Message::default();
+    message.u64(ino).u64((-1_i64).cast_unsigned()).u64(0);
+    message
 }
 
 /// `struct fuse_notify_inval_entry_out` with `FUSE_EXPIRE_ONLY`, and the name with its zero byte: the name is looked
 /// up again before it is used, and stays for those who have it open.
 #[must_use]
-pub fn expire_entry(parent: u64, name: &OsStr) -> Message {
+pub fn expire_entry(parent: u64, name: &OsStr) -> Vec<u8> {
     const EXPIRE_ONLY: u32 = 1;
     let name = name.as_bytes();
-    let mut message = Message::with_capacity(16 + name.len() + 1);
+    let mut message = Vec::with_capacity(16 + name.len() + 1);
     message.u64(parent).u32(u32::try_from(name.len()).unwrap_or(0)).u32(EXPIRE_ONLY);
-    message.0.extend_from_slice(name);
-    message.0.push(0);
+    message.put(name);
+    message.put(&[0]);
     message
 }
 
@@ -210,17 +347,24 @@ mod tests {
     #[test]
     fn directory_entries_are_padded_and_bounded() {
         let plain = DirEntry { ino: 9, next: 11, kind: FileType::RegularFile, name: OsStr::new("abc") };
-        let mut message = Message::default();
-        assert!(!message.direntplus(&plain, Some(&entry()), 4096));
+        let mut message = Listing::new(vec![7; 3], 320);
+        assert!(!message.direntplus(&plain, Some(&entry())));
         let bytes = message.bytes();
         assert_eq!(bytes.len(), 160);
         assert_eq!((u64_at(bytes, 128), u64_at(bytes, 136)), (ATTR.ino, 11));
         assert_eq!((u32_at(bytes, 144), u32_at(bytes, 148)), (3, 8));
         assert_eq!(&bytes[152..], b"abc\0\0\0\0\0");
-        assert!(message.direntplus(&plain, None, 319));
-        assert_eq!(message.bytes().len(), 160);
-        assert!(!message.direntplus(&plain, None, 320));
+        assert!(!message.direntplus(&plain, None));
         assert_eq!(u64_at(&message.bytes()[160..], 128), 9);
+        let full = message.into_memory();
+        let mut message = Listing { bytes: full, limit: 320 + 31 };
+        assert!(message.direntplus(&plain, None) && message.dirent(&plain));
+        assert_eq!(message.bytes().len(), 320);
+        message.limit = 320 + 32;
+        assert!(!message.dirent(&plain));
+        let bytes = &message.bytes()[320..];
+        assert_eq!((u64_at(bytes, 0), u64_at(bytes, 8), u32_at(bytes, 16), u32_at(bytes, 20)), (9, 11, 3, 8));
+        assert_eq!(&bytes[24..], b"abc\0\0\0\0\0");
     }
 
     #[test]
@@ -228,10 +372,42 @@ mod tests {
         let header = header(24, 2, 0x77);
         assert_eq!((u32_at(&header, 0), u32_at(&header, 4), u64_at(&header, 8)), (40, 2, 0x77));
         let body = inval_attributes(5);
-        assert_eq!((u64_at(&body, 0), u64_at(&body, 8), u64_at(&body, 16)), (5, u64::MAX, 0));
+        let body = body.bytes();
+        assert_eq!(body.len(), 24);
+        assert_eq!((u64_at(body, 0), u64_at(body, 8), u64_at(body, 16)), (5, u64::MAX, 0));
         let expiry = expire_entry(6, OsStr::new("ab"));
-        let bytes = expiry.bytes();
+        let bytes = &expiry;
         assert_eq!((u64_at(bytes, 0), u32_at(bytes, 8), u32_at(bytes, 12)), (6, 2, 1));
         assert_eq!(&bytes[16..], b"ab\0");
+    }
+
+    #[test]
+    fn the_answer_to_init_lies_where_struct_fuse_init_out_has_it() {
+        let mut message = Message::default();
+        message.init_out(&InitOut {
+            max_readahead: 1,
+            capabilities: 0x0000_0002_0000_0003,
+            max_background: 4,
+            congestion_threshold: 5,
+            max_write: 6,
+            max_pages: 7,
+            max_stack_depth: 8,
+        });
+        let words: Vec<u32> = (0..64).step_by(4).map(|at| u32_at(message.bytes(), at)).collect();
+        assert_eq!(message.bytes().len(), 64);
+        assert_eq!(words[..10], [7, 45, 1, 3, 5 << 16 | 4, 6, 1, 7, 2, 8]);
+        assert_eq!(words[10..], [0; 6]);
+    }
+
+    #[test]
+    fn figures_lie_where_struct_fuse_kstatfs_has_them() {
+        let figures =
+            Statfs { blocks: 1, bfree: 2, bavail: 3, files: 4, ffree: 5, bsize: 6, namelen: 7, frsize: 8 };
+        let mut message = Message::default();
+        message.statfs_out(&figures);
+        let bytes = message.bytes();
+        assert_eq!(bytes.len(), 80);
+        assert_eq!([0, 8, 16, 24, 32].map(|at| u64_at(bytes, at)), [1, 2, 3, 4, 5]);
+        assert_eq!([40, 44, 48, 52].map(|at| u32_at(bytes, at)), [6, 7, 8, 0]);
     }
 }

@@ -174,7 +174,7 @@ pub const ALL: &[Difference] = &[
     },
     Difference {
         name: "O_TMPFILE is not supported",
-        reason: "fuser 0.18 does not know the request; programs fall back to files with a name.",
+        reason: "The request is declined; programs fall back to files with a name.",
         places: &[
             ops(
                 "appraise-enforce-write",

@@ -1,0 +1,4 @@
+//! libFuzzer's way into `fuzz::request`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::request(data));
