@@ -198,6 +198,7 @@ def quote(here, scheme, key, hashed, banks):
     registers = b"".join(struct.pack("<HB", BANKS[bank], pcr) + bytes(hashlib.new(bank).digest_size)
                          for bank in banks for pcr in (0, 10))
     entries = (CORPUS / "list_binary" / "appraise-signature").read_bytes()
+    put("evidence", "host-list", (CORPUS / "host" / "template-and-pcr-per-rule-3").read_bytes())
     sections = [attest, signature, public, registers, b"", entries]
     put("evidence", f"whole-{scheme}", b"imafs-ev" + struct.pack("<I", 1)
         + b"".join(section(tag, content) for tag, content in enumerate(sections, 1)))

@@ -56,6 +56,7 @@ fn judge(file: &[u8]) {
         trust: &trust,
         references: &references,
         pcrs: &[PcrIndex::DEFAULT],
+        mount: None,
         after: Some(file),
         violations: Violations::Refuse,
         unproven: Unproven::Refuse,

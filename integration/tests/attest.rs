@@ -87,6 +87,7 @@ fn ask(file: &[u8], trust: &Trust, references: &References) -> Result<Verdict> {
         trust,
         references,
         pcrs: &[PcrIndex::DEFAULT],
+        mount: None,
         after: None,
         violations: Violations::Refuse,
         unproven: Unproven::Refuse,

@@ -98,7 +98,8 @@ impl std::fmt::Display for SocketPlace {
 #[command(after_help = "Examples:\n  \
     imafs-attest verify web.evidence --nonce $NONCE --ak 000b9e2c... --digests image.sha256\n  \
     imafs-attest verify web.evidence --nonce $NONCE --ak ak.pem --keyring /etc/keys/image\n  \
-    imafs-attest verify web.evidence --nonce $NONCE --ca ak-ca.pem --runtime-policy image.json --json\n\n\
+    imafs-attest verify web.evidence --nonce $NONCE --ca ak-ca.pem --runtime-policy image.json --json\n  \
+    imafs-attest verify host.evidence --nonce $NONCE --ak ak.pem --ns web --keyring /etc/keys/image\n\n\
     The nonce is the one that the evidence was asked for with, which nobody could have known before.\n\
     Exit status: 0 trusted; 1 refused, and each reason is listed; 2 could not find out.")]
 pub struct VerifyArgs {
@@ -151,6 +152,9 @@ pub struct QuestionArgs {
     /// Earlier evidence of the same list: this must go on from it, and the TPM's clock must not have gone back.
     #[arg(long, value_name = "EVIDENCE")]
     pub after: Option<PathBuf>,
+    /// Judge the entries of this mount alone, by its --ns-id: for evidence of a TPM that mounts share by a host list.
+    #[arg(long, value_name = "ID")]
+    pub ns: Option<String>,
     /// PCR that the list extends, and nothing else (repeatable) [default: 10]
     #[arg(long, value_name = "N", value_parser = parse_pcr)]
     pub pcr: Vec<PcrIndex>,

@@ -1,7 +1,10 @@
 //! What a list says, entry by entry.
 
-use ima::{Digest, Entry, HashAlgo, ListError, ParsedEntry, PcrIndex, Pcrs};
+use std::collections::BTreeMap;
 
+use ima::{Digest, Entry, HashAlgo, ListError, PcrIndex, Pcrs};
+
+use crate::list::{Line, lines};
 use crate::reference::References;
 use crate::verdict::{
     CheckName, Counts, EntryCause, EntryFacts, EntrySelection, EntryVerdict, MAX_OFFENDING, Reason,
@@ -17,6 +20,8 @@ const BOOT_AGGREGATE: &[u8] = b"boot_aggregate";
 pub(crate) struct Judgement<'a> {
     pub(crate) references: &'a References,
     pub(crate) pcrs: &'a [PcrIndex],
+    /// The mount of a host list whose entries are judged; all of them where none is named.
+    pub(crate) mount: Option<&'a str>,
     pub(crate) violations: Violations,
     pub(crate) unproven: Unproven,
     pub(crate) selection: EntrySelection,
@@ -38,26 +43,31 @@ pub(crate) struct Judged {
     /// The first of each kind of reason, and how many there are.
     offences: Vec<(Reason, u64)>,
     fault: Option<ListError>,
-    /// What became of the first entry, where it is called boot_aggregate.
+    /// What became of the first entry that is judged, where it is called boot_aggregate.
     boot_aggregate: Option<EntryCause>,
+    /// The number of each mount's next line in a host list.
+    next: BTreeMap<String, u64>,
 }
 
 /// Goes through the list once; holds nothing of it but what the answer lists.
 pub(crate) fn judge(list: &[u8], judgement: &Judgement<'_>) -> Judged {
     let mut judged = Judged::default();
-    for (index, parsed) in ima::parse_binary(list, HashAlgo::Sha1).enumerate() {
-        let parsed = match parsed {
-            Ok(parsed) => parsed,
+    let mut is_first = true;
+    for (index, line) in lines(list).enumerate() {
+        let line = match line {
+            Ok(line) => line,
             Err(fault) => {
                 judged.fault = Some(fault);
                 break;
             }
         };
-        let cause = judgement.cause(index, &parsed);
-        if index == 0 && parsed.entry.name() == Some(BOOT_AGGREGATE) {
-            judged.boot_aggregate = Some(cause);
+        let begins = judged.begins(index, &line);
+        let cause = judgement.cause(index, &line, begins);
+        if is_first && cause != EntryCause::OtherMount {
+            is_first = false;
+            judged.boot_aggregate = (line.entry().name() == Some(BOOT_AGGREGATE)).then_some(cause);
         }
-        judged.note(index as u64, &parsed.entry, cause, judgement);
+        judged.note(index as u64, &line, cause, judgement);
     }
     judged.counts.proven = judgement.proven.unwrap_or_default() as u64;
     judged.counts.unproven = judged.counts.entries.saturating_sub(judged.counts.proven);
@@ -65,25 +75,32 @@ pub(crate) fn judge(list: &[u8], judgement: &Judgement<'_>) -> Judged {
 }
 
 impl Judgement<'_> {
-    fn cause(&self, index: usize, parsed: &ParsedEntry) -> EntryCause {
-        let entry = &parsed.entry;
-        if !self.pcrs.contains(&entry.pcr()) {
+    fn cause(&self, index: usize, line: &Line, begins: Begins) -> EntryCause {
+        let entry = line.entry();
+        if !self.pcrs.contains(&line.pcr()) {
             return EntryCause::OtherPcr;
         }
-        if !parsed.is_consistent() {
+        if !line.is_consistent() {
             return EntryCause::TemplateDigest;
         }
         // Beyond the quote everything can be claimed.
         if self.replayed.is_some_and(|replayed| index >= replayed) {
             return EntryCause::Unproven;
         }
-        let cause = if entry.is_violation() {
+        if line.origin().is_some_and(|(ns, _)| self.mount.is_some_and(|mount| mount != ns)) {
+            return EntryCause::OtherMount;
+        }
+        let cause = if begins == Begins::Nowhere {
+            EntryCause::OutOfSequence
+        } else if entry.is_violation() {
             match self.violations {
                 Violations::Refuse => EntryCause::Violation,
                 Violations::Allow => EntryCause::ViolationAllowed,
             }
-        } else if index == 0 && entry.name() == Some(BOOT_AGGREGATE) {
+        } else if begins == Begins::AList && entry.name() == Some(BOOT_AGGREGATE) {
             self.boot_aggregate(entry)
+        } else if begins == Begins::AList && line.origin().is_some() {
+            EntryCause::WrongBootAggregate
         } else {
             self.references.judge(entry)
         };
@@ -119,11 +136,39 @@ fn aggregate(boot: &Quoted, algo: HashAlgo) -> Option<Digest> {
     Some(ima::boot_aggregate(&pcrs))
 }
 
+/// Where a line stands in the list of its mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    /// At its beginning.
+    AList,
+    /// Behind the one before it.
+    Nothing,
+    /// Neither: one is missing, or it stands there twice.
+    Nowhere,
+}
+
 impl Judged {
-    fn note(&mut self, index: u64, entry: &Entry, cause: EntryCause, judgement: &Judgement<'_>) {
+    /// Where this line stands. A mount that starts again under its id begins a list again.
+    fn begins(&mut self, index: usize, line: &Line) -> Begins {
+        let Some((ns, seq)) = line.origin() else {
+            return if index == 0 { Begins::AList } else { Begins::Nothing };
+        };
+        let expected = self.next.insert(ns.to_owned(), seq.saturating_add(1));
+        match expected {
+            _ if seq == 0 => Begins::AList,
+            Some(expected) if expected == seq => Begins::Nothing,
+            Some(_) | None => Begins::Nowhere,
+        }
+    }
+
+    fn note(&mut self, index: u64, line: &Line, cause: EntryCause, judgement: &Judgement<'_>) {
         let verdict = cause.verdict();
         self.counts.entries += 1;
-        self.counts.violations += u64::from(entry.is_violation());
+        if cause == EntryCause::OtherMount {
+            self.counts.other_mounts += 1;
+            return;
+        }
+        self.counts.violations += u64::from(line.entry().is_violation());
         match verdict {
             EntryVerdict::Accepted => self.counts.accepted += 1,
             EntryVerdict::Refused => self.counts.refused += 1,
@@ -131,7 +176,7 @@ impl Judged {
         }
         self.counts.signed += u64::from(cause == EntryCause::Signed);
         if let Some(kind) = cause.reason() {
-            self.offend(index, entry, kind);
+            self.offend(index, line, kind);
         }
         let wanted = match judgement.selection {
             EntrySelection::All => true,
@@ -139,18 +184,18 @@ impl Judged {
         };
         let room = judgement.selection == EntrySelection::All || self.listed.len() < MAX_OFFENDING;
         match (wanted, room) {
-            (true, true) => self.listed.push(facts(index, entry, cause)),
+            (true, true) => self.listed.push(facts(index, line, cause)),
             (true, false) => self.left_out += 1,
             (false, _) => {}
         }
     }
 
-    fn offend(&mut self, index: u64, entry: &Entry, kind: ReasonKind) {
+    fn offend(&mut self, index: u64, line: &Line, kind: ReasonKind) {
         if let Some((_, count)) = self.offences.iter_mut().find(|(reason, _)| reason.kind == kind) {
             *count += 1;
             return;
         }
-        let text = words(kind).replace("{}", &shown(entry));
+        let text = words(kind).replace("{}", &shown(line));
         self.offences.push((Reason { kind, text, entry: Some(index) }, 1));
     }
 
@@ -202,12 +247,15 @@ pub(crate) fn report_content(judged: &Judged, judgement: &Judgement<'_>, finding
         }
         // That it is wrong, or why nothing is believed, is told elsewhere.
         Some(_) => findings.skipped(CheckName::BootAggregate, "the first entry does not count"),
-        None => findings.failed_at(
-            CheckName::BootAggregate,
-            ReasonKind::BootAggregate,
-            "the list does not begin with boot_aggregate",
-            Some(0),
-        ),
+        None => {
+            let text = match judgement.mount {
+                Some(mount) if judged.counts.entries == judged.counts.other_mounts => {
+                    format!("no line of the list is of the mount {}", mount.escape_debug())
+                }
+                Some(_) | None => "the list does not begin with boot_aggregate".to_owned(),
+            };
+            findings.failed_at(CheckName::BootAggregate, ReasonKind::BootAggregate, text, Some(0));
+        }
     }
     let mut is_good = true;
     let ignored = |kind| {
@@ -231,6 +279,7 @@ pub(crate) fn report_content(judged: &Judged, judgement: &Judgement<'_>, finding
 /// A reason in words, with a place for the name.
 const fn words(kind: ReasonKind) -> &'static str {
     match kind {
+        ReasonKind::Sequence => "{} does not follow the line before it of its mount",
         ReasonKind::OtherPcr => "{} extends a register that is not one of the list's",
         ReasonKind::TemplateDigest => "the template digest of {} is not that of its data",
         ReasonKind::UnprovenEntries => "{} is beyond what was quoted",
@@ -256,16 +305,19 @@ const fn words(kind: ReasonKind) -> &'static str {
 }
 
 /// A name as it may stand on a terminal.
-fn shown(entry: &Entry) -> String {
-    String::from_utf8_lossy(entry.name().unwrap_or_default()).escape_debug().to_string()
+fn shown(line: &Line) -> String {
+    let name = String::from_utf8_lossy(line.entry().name().unwrap_or_default()).escape_debug().to_string();
+    line.origin().map_or_else(|| name.clone(), |(ns, _)| format!("{name} in {}", ns.escape_debug()))
 }
 
-fn facts(index: u64, entry: &Entry, cause: EntryCause) -> EntryFacts {
+fn facts(index: u64, line: &Line, cause: EntryCause) -> EntryFacts {
+    let entry = line.entry();
     let name = entry.name().unwrap_or_default();
     let keyid = entry.signature().and_then(|label| ima::parse_signature(label).ok());
     EntryFacts {
         index,
-        pcr: entry.pcr().value(),
+        ns: line.origin().map(|(ns, _)| ns.to_owned()),
+        pcr: line.pcr().value(),
         template: entry.template().listed_name().to_owned(),
         digest: entry.digest().map(|digest| digest.to_string()),
         path: String::from_utf8_lossy(name).into_owned(),

@@ -12,6 +12,7 @@
 pub mod cli;
 mod entries;
 pub mod evidence;
+mod list;
 pub mod reference;
 mod replay;
 pub mod report;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use ima::{Digest, HashAlgo, PcrIndex, Pcrs, UnavailableAlgo};
 
+use crate::list::lines;
+
 /// One bank's replay.
 #[derive(Debug)]
 pub(crate) struct Replay {
@@ -52,12 +54,12 @@ fn one(list: &[u8], mut pcrs: Pcrs, targets: &BTreeMap<PcrIndex, Digest>) -> Rep
     let values = |pcrs: &Pcrs| targets.keys().map(|pcr| (*pcr, pcrs.value(*pcr))).collect::<Vec<_>>();
     let mut unequal = targets.iter().filter(|(pcr, value)| pcrs.value(**pcr) != **value).count();
     let mut reached = (unequal == 0).then(|| (0, values(&pcrs)));
-    for (index, parsed) in ima::parse_binary(list, HashAlgo::Sha1).map_while(Result::ok).enumerate() {
-        let pcr = parsed.entry.pcr();
+    for (index, line) in lines(list).map_while(Result::ok).enumerate() {
+        let pcr = line.pcr();
         // One for another register is refused for that elsewhere.
         let Some(target) = targets.get(&pcr) else { continue };
         let before = pcrs.value(pcr) == *target;
-        pcrs.replay([&parsed.entry]);
+        line.extend(&mut pcrs);
         match (before, pcrs.value(pcr) == *target) {
             (true, false) => unequal += 1,
             (false, true) => unequal -= 1,

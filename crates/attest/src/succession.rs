@@ -4,6 +4,7 @@
 //! show an old list to whoever looks at one quote alone. With earlier evidence at hand a list that does not go on from
 //! it, or a clock that went back, is refused.
 
+use crate::list::lines;
 use crate::verdict::{CheckName, ReasonKind};
 use crate::verify::{Findings, Parsed, VerifyError};
 
@@ -48,7 +49,7 @@ fn fault(now: &Parsed<'_>, reached: Option<usize>, earlier: &Parsed<'_>) -> Opti
     if !now.evidence.list.starts_with(earlier.evidence.list) {
         return Some("the list does not begin with the list of the earlier evidence");
     }
-    let entries = ima::parse_binary(earlier.evidence.list, ima::HashAlgo::Sha1).map_while(Result::ok).count();
+    let entries = lines(earlier.evidence.list).map_while(Result::ok).count();
     if reached.is_none_or(|reached| reached < entries) {
         return Some("the quote does not prove all that was in the earlier evidence");
     }

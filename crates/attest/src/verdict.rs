@@ -97,6 +97,8 @@ pub enum ReasonKind {
     Replay,
     /// An entry extends a register that is not one of the list's.
     OtherPcr,
+    /// A line of a host list does not follow the one before it of its mount.
+    Sequence,
     /// The list has entries beyond those that were quoted.
     UnprovenEntries,
     /// The evidence is no successor of earlier evidence: the list does not go on, or the TPM's clock went back.
@@ -241,6 +243,8 @@ pub struct Counts {
     pub violations: u64,
     /// Accepted for their signature.
     pub signed: u64,
+    /// Of other mounts on a host list than the one that was asked about; they are proven and not judged.
+    pub other_mounts: u64,
 }
 
 /// An entry and what became of it.
@@ -249,6 +253,9 @@ pub struct Counts {
 pub struct EntryFacts {
     /// Its number, counted from 0.
     pub index: u64,
+    /// The mount whose entry it is, in a host list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns: Option<String>,
     /// The register it extends.
     pub pcr: u32,
     /// Its template, as the list names it.
@@ -298,6 +305,10 @@ pub enum EntryCause {
     Excluded,
     /// A violation that was asked to be let through.
     ViolationAllowed,
+    /// Of another mount on a host list than the one that was asked about.
+    OtherMount,
+    /// It does not follow the line before it of its mount.
+    OutOfSequence,
     /// A violation.
     Violation,
     /// The quote does not cover it.
@@ -332,10 +343,12 @@ impl EntryCause {
             | Self::Signed
             | Self::KnownKey
             | Self::Excluded
-            | Self::ViolationAllowed => EntryVerdict::Accepted,
+            | Self::ViolationAllowed
+            | Self::OtherMount => EntryVerdict::Accepted,
             Self::Unproven => EntryVerdict::Unproven,
             Self::Violation
             | Self::WrongBootAggregate
+            | Self::OutOfSequence
             | Self::OtherPcr
             | Self::TemplateDigest
             | Self::UnknownEntry
@@ -356,10 +369,12 @@ impl EntryCause {
             | Self::Signed
             | Self::KnownKey
             | Self::Excluded
-            | Self::ViolationAllowed => None,
+            | Self::ViolationAllowed
+            | Self::OtherMount => None,
             Self::Violation => Some(ReasonKind::Violation),
             Self::Unproven => Some(ReasonKind::UnprovenEntries),
             Self::WrongBootAggregate => Some(ReasonKind::BootAggregate),
+            Self::OutOfSequence => Some(ReasonKind::Sequence),
             Self::OtherPcr => Some(ReasonKind::OtherPcr),
             Self::TemplateDigest => Some(ReasonKind::TemplateDigest),
             Self::UnknownEntry => Some(ReasonKind::UnknownEntry),

@@ -10,6 +10,7 @@ use ima::{Digest, HashAlgo, PcrIndex, UnavailableAlgo};
 
 use crate::entries::{self, Judgement};
 use crate::evidence::{Evidence, EvidenceError};
+use crate::list::is_host_list;
 use crate::reference::References;
 use crate::replay::{self, Replay};
 use crate::succession;
@@ -31,6 +32,8 @@ pub struct Question<'a> {
     pub references: &'a References,
     /// The registers that the list extends, and nothing else does.
     pub pcrs: &'a [PcrIndex],
+    /// The mount of a host list whose entries are judged, by its id; all of them where none is named.
+    pub mount: Option<&'a str>,
     /// Earlier evidence that this must go on from.
     pub after: Option<&'a [u8]>,
     /// Whether violations are let through.
@@ -77,6 +80,9 @@ pub enum VerifyError {
     /// The key is of no known form.
     #[error("cannot read the attestation key")]
     Public(#[source] FormatError),
+    /// A mount was asked about, and the list is that of one alone.
+    #[error("the evidence is of one mount's own list, and not of a host list with mounts by name")]
+    NoHostList,
     /// A bank cannot be computed.
     #[error("cannot replay the list")]
     Bank(#[source] UnavailableAlgo),
@@ -156,6 +162,9 @@ impl Findings {
 /// [`VerifyError`] when there is nothing to judge.
 pub fn verify(file: &[u8], question: &Question<'_>) -> Result<Verdict, VerifyError> {
     let parsed = Parsed::of(file)?;
+    if question.mount.is_some() && !is_host_list(parsed.evidence.list) {
+        return Err(VerifyError::NoHostList);
+    }
     let mut findings = Findings::default();
     let certificate = check_quote(&parsed, question, &mut findings);
     let quoted = check_registers(&parsed, question, &mut findings);
@@ -167,6 +176,7 @@ pub fn verify(file: &[u8], question: &Question<'_>) -> Result<Verdict, VerifyErr
     let judgement = Judgement {
         references: question.references,
         pcrs: question.pcrs,
+        mount: question.mount,
         violations: question.violations,
         unproven: question.unproven,
         selection: question.entries,

@@ -26,7 +26,7 @@ mod tpm;
 
 pub use bank::TpmBank;
 pub use error::TpmError;
-pub use host::{HostBank, HostError};
+pub use host::{HostBank, HostError, HostQuote};
 pub use keylime::KeylimeQuote;
 pub use quote::{AttestationKey, MAX_NONCE, Quote};
 pub use swtpm::SwtpmState;

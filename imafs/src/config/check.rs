@@ -142,10 +142,11 @@ pub(super) fn settings(options: &Options, foreground: bool, problems: &mut Probl
         if is_named && !has_tpm {
             problems.add(key, "there is nothing to quote without a TPM", "name one with --tpm");
         }
-        if is_named && options.host_list.is_some() {
-            let message = "a list that shares its TPM with others cannot be quoted yet";
-            problems.add(key, message, "drop --host-list, or give the mount a PCR of its own");
-        }
+    }
+    // Whoever asks is given the lists of all mounts, and those who may connect are not known.
+    if options.attest.is_some() && options.host_list.is_some() {
+        let message = "a TPM that mounts share is quoted with the lists of all of them";
+        problems.add("attest", message, "leave it out, and ask as root: imafs-attest quote --mount DIR");
     }
     if options.read_only == Some(true) && options.appraise == Some(AppraiseMode::Fix) {
         problems.add(

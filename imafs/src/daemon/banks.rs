@@ -29,6 +29,8 @@ pub(super) struct Banks {
     bank: Arc<dyn PcrBank>,
     /// The same, where it is a TPM that this list has to itself.
     alone: Option<Arc<TpmBank>>,
+    /// The same, where mounts share it.
+    shared: Option<Arc<HostBank>>,
     tpm: Option<Tpm>,
     /// That no other mount's list is in the same register.
     _reserved: Option<Reserved>,
@@ -43,7 +45,7 @@ impl fmt::Debug for Banks {
 impl Banks {
     /// Banks without a TPM.
     fn of(bank: Arc<dyn PcrBank>) -> Self {
-        Self { bank, alone: None, tpm: None, _reserved: None }
+        Self { bank, alone: None, shared: None, tpm: None, _reserved: None }
     }
 
     /// What the list extends.
@@ -54,6 +56,11 @@ impl Banks {
     /// The TPM, if there is one.
     pub(super) fn tpm(&self) -> Option<&Tpm> {
         self.tpm.as_ref()
+    }
+
+    /// The bank of a TPM that mounts share, if it is one.
+    pub(super) fn shared(&self) -> Option<&Arc<HostBank>> {
+        self.shared.as_ref()
     }
 
     /// Makes sure that a list may begin now: nobody has extended its PCR before.
@@ -112,8 +119,13 @@ pub(super) fn open(config: &MountConfig) -> Result<Banks, Failure> {
     };
     let tpm = Tpm::open(place).map_err(|error| unusable(config, &error, &error.advice()))?;
     // From here on it is ended also when the mount does not come about.
-    let mut banks =
-        Banks { bank: Arc::new(NoBank), alone: None, tpm: Some(tpm.clone()), _reserved: reserved };
+    let mut banks = Banks {
+        bank: Arc::new(NoBank),
+        alone: None,
+        shared: None,
+        tpm: Some(tpm.clone()),
+        _reserved: reserved,
+    };
     if !tpm.is_extensible(config.pcr) {
         return Err(Failure::cannot(
             format!("use the TPM {}", config.tpm),
@@ -124,7 +136,9 @@ pub(super) fn open(config: &MountConfig) -> Result<Banks, Failure> {
     if let Some(name) = &config.host_list {
         let directory = RunDir::from_environment().host_list(name.as_str());
         let bank = HostBank::open(&directory, tpm, config.pcr, config.ns_id.as_str(), soft()?);
-        banks.bank = Arc::new(bank.map_err(|error| unusable(config, &error, &error.advice()))?);
+        let bank = Arc::new(bank.map_err(|error| unusable(config, &error, &error.advice()))?);
+        banks.bank = Arc::<HostBank>::clone(&bank);
+        banks.shared = Some(bank);
     } else {
         let bank = Arc::new(TpmBank::new(tpm));
         banks.bank = Arc::<TpmBank>::clone(&bank);

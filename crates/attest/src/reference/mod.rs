@@ -86,7 +86,7 @@ const fn rank(cause: EntryCause) -> u8 {
     match cause {
         EntryCause::Signed | EntryCause::KnownKey => 0,
         EntryCause::Listed | EntryCause::BootAggregate => 1,
-        EntryCause::Excluded | EntryCause::ViolationAllowed => 2,
+        EntryCause::Excluded | EntryCause::ViolationAllowed | EntryCause::OtherMount => 2,
         EntryCause::WrongDigest => 3,
         EntryCause::BadSignature => 4,
         EntryCause::UnknownKey => 5,
@@ -95,6 +95,7 @@ const fn rank(cause: EntryCause) -> u8 {
         EntryCause::Violation
         | EntryCause::Unproven
         | EntryCause::WrongBootAggregate
+        | EntryCause::OutOfSequence
         | EntryCause::OtherPcr
         | EntryCause::TemplateDigest
         | EntryCause::UnknownEntry => 8,

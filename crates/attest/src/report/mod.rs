@@ -17,7 +17,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 pub use denials::{Denial, Denials};
 
 use crate::verdict::{CheckOutcome, Counts, EntryFacts, EntryVerdict, Overall, Verdict};
-use words::{cause_words, grouped, shown};
+use words::{cause_words, grouped, place, shown};
 
 /// The most refused entries that are shown each by itself.
 const MAX_CARDS: usize = 500;
@@ -71,7 +71,8 @@ pub fn page(verdict: &Verdict, about: &About) -> String {
 
 fn banner(verdict: &Verdict, word: &str, about: &About) -> Markup {
     let class = if verdict.is_trusted() { "banner accepted" } else { "banner refused" };
-    let Counts { entries, proven, unproven, accepted, refused, violations, signed } = verdict.counts;
+    let Counts { entries, proven, unproven, accepted, refused, violations, signed, other_mounts } =
+        verdict.counts;
     let numbers = [
         ("entries", "Entries", entries),
         ("proven", "Proven by the quote", proven),
@@ -80,6 +81,7 @@ fn banner(verdict: &Verdict, word: &str, about: &About) -> Markup {
         ("unproven", "Not proven", unproven),
         ("signed", "Signed", signed),
         ("violations", "Violations", violations),
+        ("other-mounts", "Of other mounts", other_mounts),
     ];
     html! {
         header class=(class) {
@@ -93,7 +95,8 @@ fn banner(verdict: &Verdict, word: &str, about: &About) -> Markup {
             }
             p class="about" { (shown(&about.evidence)) }
             dl id="counts" {
-                @for (id, label, number) in numbers {
+                // Most lists are those of one mount.
+                @for (id, label, number) in numbers.into_iter().filter(|(id, _, number)| *id != "other-mounts" || *number > 0) {
                     div { dt { (label) } dd id=(format!("count-{id}")) data-count=(number) { (grouped(number)) } }
                 }
             }
@@ -135,7 +138,7 @@ fn offences(verdict: &Verdict) -> Markup {
 fn card(entry: &EntryFacts) -> Markup {
     html! {
         li class="card refused" {
-            p class="path" { (shown(&entry.path)) }
+            p class="path" { (place(entry)) }
             p { strong { (cause_words(entry.cause)) } }
             p class="small" {
                 "Entry " (grouped(entry.index)) ", PCR " (entry.pcr) ", " (shown(&entry.template))

@@ -6,6 +6,7 @@ use crate::verdict::{EntryCause, FORMAT, KeyFacts, QuoteFacts, Reason, ReasonKin
 pub(super) fn entry(index: u64, path: &str, cause: EntryCause) -> EntryFacts {
     EntryFacts {
         index,
+        ns: None,
         pcr: 10,
         template: "ima-sig".to_owned(),
         digest: Some("sha256:00".to_owned()),

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::verdict::{EntryFacts, EntryVerdict};
 
-use super::words::{cause_words, class, grouped, shown};
+use super::words::{cause_words, class, grouped, place};
 
 /// The most columns: about one for three pixels of a phone.
 const MAX_COLUMNS: usize = 120;
@@ -63,7 +63,7 @@ fn row(entry: &EntryFacts) -> Markup {
     html! {
         li value=(entry.index) {
             span class=(format!("mark {}", class(entry.verdict))) { (class(entry.verdict)) }
-            " " span class="path" { (shown(&entry.path)) }
+            " " span class="path" { (place(entry)) }
             @if entry.verdict != EntryVerdict::Accepted { " " span class="small" { (cause_words(entry.cause)) } }
         }
     }

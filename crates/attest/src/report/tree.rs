@@ -56,9 +56,9 @@ const fn rank(verdict: EntryVerdict) -> usize {
 
 /// The worst entry of each path, in directories; at most `room` files are named.
 fn plant(entries: &[EntryFacts], room: usize) -> Directory<'_> {
-    let mut worst: BTreeMap<&str, &EntryFacts> = BTreeMap::new();
+    let mut worst: BTreeMap<(Option<&str>, &str), &EntryFacts> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.path.starts_with('/')) {
-        let known = worst.entry(&entry.path).or_insert(entry);
+        let known = worst.entry((entry.ns.as_deref(), &entry.path)).or_insert(entry);
         if rank(entry.verdict) > rank(known.verdict) {
             *known = entry;
         }
@@ -67,21 +67,26 @@ fn plant(entries: &[EntryFacts], room: usize) -> Directory<'_> {
     let mut room_for_good = room.saturating_sub(bad);
     let mut room_for_bad = room;
     let mut root = Directory::default();
-    for (path, entry) in worst {
+    for ((ns, path), entry) in worst {
         let room =
             if entry.verdict == EntryVerdict::Accepted { &mut room_for_good } else { &mut room_for_bad };
         let is_named = *room > 0;
         *room = room.saturating_sub(1);
-        root.take(path, entry, is_named);
+        root.take(ns, path, entry, is_named);
     }
     root
 }
 
 impl<'a> Directory<'a> {
-    fn take(&mut self, path: &'a str, entry: &'a EntryFacts, is_named: bool) {
+    /// Of a host list each mount's files are in a directory of its name.
+    fn take(&mut self, ns: Option<&'a str>, path: &'a str, entry: &'a EntryFacts, is_named: bool) {
         let mut directory = self;
         let mut rest = path.trim_start_matches('/');
         directory.count(entry);
+        if let Some(ns) = ns {
+            directory = directory.directories.entry(ns).or_default();
+            directory.count(entry);
+        }
         for _ in 0..MAX_DEPTH {
             let Some((name, beneath)) = rest.split_once('/') else { break };
             directory = directory.directories.entry(name).or_default();

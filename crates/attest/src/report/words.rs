@@ -1,6 +1,6 @@
 //! Text as it may stand on a page.
 
-use crate::verdict::{EntryCause, EntryVerdict};
+use crate::verdict::{EntryCause, EntryFacts, EntryVerdict};
 
 /// Hostile text made visible: control characters, and those that are invisible or turn the direction of writing, are
 /// spelled out as in Rust (`\u{202e}`), so that no name looks like another one.
@@ -39,6 +39,12 @@ pub(super) fn grouped(number: u64) -> String {
     out
 }
 
+/// Where an entry's file is: its path, and of a host list its mount.
+pub(super) fn place(entry: &EntryFacts) -> String {
+    let path = shown(&entry.path);
+    entry.ns.as_deref().map_or_else(|| path.clone(), |ns| format!("{} {path}", shown(ns)))
+}
+
 /// The class by which a verdict is coloured.
 pub(super) const fn class(verdict: EntryVerdict) -> &'static str {
     match verdict {
@@ -60,6 +66,8 @@ pub(super) const fn cause_words(cause: EntryCause) -> &'static str {
         EntryCause::Violation => "open for writing while it was measured: nobody knows what was read",
         EntryCause::Unproven => "not covered by the quote",
         EntryCause::WrongBootAggregate => "not what the machine booted, or its registers were not quoted",
+        EntryCause::OtherMount => "of another mount than the one that was asked about",
+        EntryCause::OutOfSequence => "does not follow the line before it of its mount",
         EntryCause::OtherPcr => "extends a register that is not one of the list's",
         EntryCause::TemplateDigest => "its digest is not that of its own fields: it was changed",
         EntryCause::UnknownEntry => "its fields make no sense, or its template cannot be judged",

@@ -214,6 +214,7 @@ pub fn question<'a>(trust: &'a Trust, references: &'a References) -> Question<'a
         trust,
         references,
         pcrs: &[PcrIndex::DEFAULT],
+        mount: None,
         after: None,
         violations: Violations::Refuse,
         unproven: Unproven::Refuse,

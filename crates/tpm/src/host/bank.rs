@@ -13,7 +13,7 @@ use measure::{BankError, PcrBank, SoftBank};
 use parking_lot::Mutex;
 
 use super::lines::Seal;
-use super::{HostError, HostList, Written};
+use super::{HostError, HostList, HostQuote, Written};
 use crate::Tpm;
 use crate::service::LIMIT;
 
@@ -73,6 +73,15 @@ impl HostBank {
     ) -> Result<Self, HostError> {
         let host = HostList::open(directory, tpm, pcr, limit)?;
         Ok(Self { own, ns: ns.into(), host, turn: Mutex::default() })
+    }
+
+    /// Quotes the registers of the boot and that of the host list over a nonce, with the list at that moment. Lines wait
+    /// for it as they wait for each other.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub fn quote(&self, nonce: &[u8]) -> Result<HostQuote, HostError> {
+        self.host.quote(nonce, BOOT_REGISTERS)
     }
 
     /// The shared TPM.

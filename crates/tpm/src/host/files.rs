@@ -66,6 +66,11 @@ impl Files {
         self.with("state", |file| file.write_all_at(&state.encode().ok_or_else(too_many)?, state.offset()))
     }
 
+    /// The list, to be read for as long as it takes.
+    pub(super) fn list(&self) -> Result<File, HostError> {
+        self.with("list", Ok)
+    }
+
     pub(super) fn size(&self) -> Result<u64, HostError> {
         self.with("list", |file| Ok(file.metadata()?.len()))
     }

@@ -10,6 +10,7 @@ mod lock;
 mod note;
 mod state;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use note::Note;
 use state::State;
 
 use crate::bank::{after, at_restart};
-use crate::{Tpm, TpmError};
+use crate::{Quote, Tpm, TpmError};
 
 /// A TPM cannot be restarted between two commands that follow each other this closely.
 const AT_ONCE: Duration = Duration::from_millis(10);
@@ -35,6 +36,9 @@ const AT_ONCE: Duration = Duration::from_millis(10);
 /// A process that was killed may have had a command under way that the TPM has not begun. The kernel and swtpm take
 /// commands in their order, but a device whose last user has gone needs a moment to say that it is done.
 const LEFT_OVER: Duration = Duration::from_millis(20);
+
+/// How often a quote is made again when the register is not what the list makes it.
+const ATTEMPTS: u32 = 3;
 
 /// Why the host list cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +151,17 @@ pub(crate) struct HostList {
     pcr: PcrIndex,
 }
 
+/// A quote of a host list.
+#[derive(Debug)]
+pub struct HostQuote {
+    /// The quote.
+    pub quote: Quote,
+    /// The list, which goes on growing.
+    pub list: File,
+    /// How many bytes of it were quoted: whole lines.
+    pub bytes: u64,
+}
+
 /// A line that was written and may not be in the PCR yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Written {
@@ -227,6 +242,23 @@ impl HostList {
         self.extend(&lock, &mut state, line, end)?;
         *written = None;
         Ok(())
+    }
+
+    /// A quote of the register and of those of the boot, by the list as it is then.
+    pub(crate) fn quote(&self, nonce: &[u8], boot: u32) -> Result<HostQuote, HostError> {
+        let pcrs: Vec<_> = (0..boot).filter_map(PcrIndex::new).chain([self.pcr]).collect();
+        for _ in 0..ATTEMPTS {
+            let (lock, state) = self.settled()?;
+            let quote = self.tpm.quote(nonce, self.tpm.banks(), &pcrs)?;
+            let list = self.files.list()?;
+            drop(lock);
+            // Their order is that of the quote.
+            if state.values.iter().all(|value| quote.values.contains(&(self.pcr, *value))) {
+                return Ok(HostQuote { quote, list, bytes: state.bytes });
+            }
+            // A TPM that was restarted meanwhile is extended again.
+        }
+        Err(HostError::Foreign(self.pcr))
     }
 
     /// Compares the PCR with the list, also when there is nothing to write, and extends it again after a restart.

@@ -5,7 +5,10 @@
 //! `--attest` others may, who are not trusted: what they send is bounded, they wait for one another, and none is served
 //! for longer than a limit.
 
+mod answer;
 mod quoter;
+mod ration;
+mod shared;
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -23,7 +26,9 @@ use crate::failure::{Failure, chain};
 
 use super::parts::Parts;
 use super::system::plain;
+use answer::Answer;
 use quoter::Quoter;
+use shared::SharedQuoter;
 
 /// Who may be served at once; others are sent away.
 const CLIENTS: usize = 8;
@@ -52,8 +57,33 @@ const NONCE: std::ops::RangeInclusive<usize> = attest::cli::MIN_NONCE..=tpm::MAX
 /// What serves evidence, or why there is none.
 #[derive(Debug)]
 pub(super) struct Service {
-    quoter: Result<Quoter, String>,
+    source: Source,
     clients: AtomicUsize,
+}
+
+/// What evidence is made of.
+#[derive(Debug)]
+enum Source {
+    /// A TPM that the mount's list has to itself.
+    Own(Box<Quoter>),
+    /// One that mounts share.
+    Shared(SharedQuoter),
+    /// There is none, for this reason.
+    None(String),
+}
+
+impl Source {
+    /// Evidence over this nonce.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    fn quote(&self, nonce: &[u8]) -> Result<Answer, String> {
+        match self {
+            Self::Own(quoter) => quoter.quote(nonce, PATIENCE),
+            Self::Shared(quoter) => quoter.quote(nonce, PATIENCE),
+            Self::None(reason) => Err(reason.clone()),
+        }
+    }
 }
 
 impl Service {
@@ -63,14 +93,15 @@ impl Service {
     /// When the certificates to hand on cannot be read.
     pub(super) fn new(config: &MountConfig, parts: &Parts) -> Result<Arc<Self>, Failure> {
         let certificates = config.ak_cert.as_deref().map_or(Ok(Vec::new()), certificates)?;
-        let quoter = match parts.banks.tpm() {
-            None => Err("this mount has no TPM, so there is nothing to quote: mount with --tpm".to_owned()),
-            Some(_) if config.host_list.is_some() => {
-                Err("this mount shares its TPM by a host list, which cannot be quoted yet".to_owned())
-            }
-            Some(tpm) => Quoter::new(tpm.clone(), Arc::clone(&parts.list), certificates),
+        let source = match (parts.banks.tpm(), parts.banks.shared()) {
+            (None, _) => Source::None(
+                "this mount has no TPM, so there is nothing to quote: mount with --tpm".to_owned(),
+            ),
+            (Some(_), Some(bank)) => Source::Shared(SharedQuoter::new(Arc::clone(bank), certificates)),
+            (Some(tpm), None) => Quoter::new(tpm.clone(), Arc::clone(&parts.list), certificates)
+                .map_or_else(Source::None, |quoter| Source::Own(Box::new(quoter))),
         };
-        Ok(Arc::new(Self { quoter, clients: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self { source, clients: AtomicUsize::new(0) }))
     }
 
     /// Answers where the configuration says, as long as the process lives. Dropping what is returned removes the socket.
@@ -145,7 +176,7 @@ impl Service {
             Some(request) => request,
             None => read_line(&mut stream)?,
         };
-        match nonce(&request).and_then(|nonce| self.quoter.as_ref()?.quote(&nonce, PATIENCE)) {
+        match nonce(&request).and_then(|nonce| self.source.quote(&nonce)) {
             Ok(answer) => {
                 stream.write_all(b"ok\n")?;
                 answer.write_to(&mut stream, Instant::now() + WHOLE)

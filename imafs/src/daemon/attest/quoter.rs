@@ -1,23 +1,20 @@
-//! Evidence: a quote, and the list up to exactly the entry that it covers.
+//! Evidence of a TPM that one list has to itself: a quote, and the list up to exactly the entry that it covers.
 //!
 //! Nothing stands still for it. The TPM quotes between two extends, the list is read afterwards, and where it replays to
 //! what was quoted it is cut; the entries replayed once are not replayed again. Opens wait for a quote as they wait for
 //! another open's extend, so quotes are rationed: after each the TPM rests from them for nine times as long as it took.
 
-use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use attest::evidence::Evidence;
 use ima::{Digest, HashAlgo, PcrIndex, Pcrs};
-use measure::{Form, List, Snapshot};
+use measure::{List, Snapshot};
 use parking_lot::Mutex;
 use tpm::{Quote, Tpm};
 
+use super::answer::{Answer, Covered};
+use super::ration::Ration;
 use crate::failure::chain;
-
-/// After a quote the TPM has none to make for this many times as long.
-const REST: u32 = 9;
 
 /// Registers that a TPM has.
 const REGISTERS: u32 = 24;
@@ -25,23 +22,15 @@ const REGISTERS: u32 = 24;
 /// Registers of the boot, which `boot_aggregate` is made of.
 const BOOT: u32 = 10;
 
-/// Bytes of the list written at once.
-const PIECE: u64 = 1 << 20;
-
 /// Makes evidence.
 #[derive(Debug)]
 pub(super) struct Quoter {
     tpm: Tpm,
     list: Arc<List>,
     certificates: Vec<Vec<u8>>,
-    turn: Mutex<Turn>,
-}
-
-/// How far the list has been replayed, and when the next quote may be made.
-#[derive(Debug)]
-struct Turn {
-    replayed: Replayed,
-    rested: Instant,
+    ration: Ration,
+    /// How far the list has been replayed. Locked by whom the ration serves alone.
+    replayed: Mutex<Replayed>,
 }
 
 /// A beginning of the list.
@@ -49,14 +38,6 @@ struct Turn {
 struct Replayed {
     pcrs: Pcrs,
     entries: usize,
-    bytes: u64,
-}
-
-/// Evidence, its list not yet written.
-#[derive(Debug)]
-pub(super) struct Answer {
-    head: Vec<u8>,
-    snapshot: Snapshot,
     bytes: u64,
 }
 
@@ -70,8 +51,7 @@ impl Quoter {
         let bank = bank.ok_or("the TPM has no active bank")?;
         let pcrs = Pcrs::new(*bank).map_err(|error| chain(&error))?;
         let replayed = Replayed { pcrs, entries: 0, bytes: 0 };
-        let turn = Mutex::new(Turn { replayed, rested: Instant::now() });
-        Ok(Self { tpm, list, certificates, turn })
+        Ok(Self { tpm, list, certificates, ration: Ration::default(), replayed: Mutex::new(replayed) })
     }
 
     /// Evidence over this nonce, within so much time.
@@ -79,37 +59,28 @@ impl Quoter {
     /// # Errors
     /// Why there is none, in words.
     pub(super) fn quote(&self, nonce: &[u8], patience: Duration) -> Result<Answer, String> {
-        let busy = || "too many ask for evidence: ask again later".to_owned();
-        let until = Instant::now() + patience;
-        let mut turn = self.turn.try_lock_until(until).ok_or_else(busy)?;
-        let rest = turn.rested.saturating_duration_since(Instant::now());
-        if rest > until.saturating_duration_since(Instant::now()) {
-            return Err(busy());
-        }
-        std::thread::sleep(rest);
-        // All that was complete before the quote is in it.
-        let count = self.list.count();
-        let complete = count.saturating_sub(self.list.due());
-        let snapshot = self.list.snapshot();
-        turn.replayed.go_on(&snapshot, |replayed| replayed.entries >= complete)?;
-        let began = Instant::now();
-        let quote = self.tpm.quote(nonce, self.tpm.banks(), &self.registers(&turn.replayed));
-        turn.rested = Instant::now() + began.elapsed() * REST;
-        let quote = quote.map_err(|error| chain(&error))?;
-        let snapshot = self.list.snapshot();
-        let mut replayed = turn.replayed.clone();
-        replayed.go_on(&snapshot, |replayed| replayed.is(&quote))?;
-        if !replayed.is(&quote) {
-            return Err(
-                "the list does not replay to the TPM's registers: was the TPM restarted, or did its PCR \
-                        hold something when the list began?"
-                    .to_owned(),
-            );
-        }
-        turn.replayed = replayed.clone();
-        drop(turn);
-        let head = self.head(&quote, replayed.bytes)?;
-        Ok(Answer { head, snapshot, bytes: replayed.bytes })
+        self.ration.serve(patience, |clock| {
+            let mut known = self.replayed.lock();
+            // All that was complete before the quote is in it.
+            let complete = self.list.count().saturating_sub(self.list.due());
+            let snapshot = self.list.snapshot();
+            known.go_on(&snapshot, |replayed| replayed.entries >= complete)?;
+            let registers = self.registers(&known);
+            let quote = clock.quoting(|| self.tpm.quote(nonce, self.tpm.banks(), &registers));
+            let quote = quote.map_err(|error| chain(&error))?;
+            let snapshot = self.list.snapshot();
+            let mut replayed = known.clone();
+            replayed.go_on(&snapshot, |replayed| replayed.is(&quote))?;
+            if !replayed.is(&quote) {
+                return Err(
+                    "the list does not replay to the TPM's registers: was the TPM restarted, or did its PCR \
+                     hold something when the list began?"
+                        .to_owned(),
+                );
+            }
+            *known = replayed.clone();
+            Answer::new(&quote, &self.certificates, Covered::Mount(snapshot), replayed.bytes)
+        })
     }
 
     /// The registers of the boot, and those of the list.
@@ -117,18 +88,6 @@ impl Quoter {
         let boot = (0..BOOT).filter_map(PcrIndex::new);
         let listed = replayed.pcrs.values().map(|(pcr, _)| pcr).chain([self.list.pcr()]);
         boot.chain(listed).filter(|pcr| pcr.value() < REGISTERS).collect()
-    }
-
-    fn head(&self, quote: &Quote, list: u64) -> Result<Vec<u8>, String> {
-        let evidence = Evidence {
-            attest: &quote.attest,
-            signature: &quote.signature,
-            public: &quote.key.public,
-            registers: quote.values.clone(),
-            certificates: self.certificates.iter().map(Vec::as_slice).collect(),
-            list: &[],
-        };
-        evidence.head(list).map_err(|error| chain(&error))
     }
 }
 
@@ -161,30 +120,5 @@ impl Replayed {
         };
         let mut registers = self.pcrs.values();
         registers.all(|(pcr, value)| quoted(pcr).is_some_and(|(_, quoted)| *quoted == value))
-    }
-}
-
-impl Answer {
-    /// Writes it, unless `until` comes first.
-    ///
-    /// # Errors
-    /// When the other side does not take it, or the list cannot be read.
-    pub(super) fn write_to(&self, out: &mut impl Write, until: Instant) -> io::Result<()> {
-        out.write_all(&self.head)?;
-        let mut offset = 0;
-        while offset < self.bytes {
-            if Instant::now() >= until {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            let max = usize::try_from(PIECE.min(self.bytes - offset)).unwrap_or(usize::MAX);
-            let piece = self.snapshot.read_at(Form::Binary, HashAlgo::Sha1, offset, max);
-            let piece = piece.map_err(io::Error::other)?;
-            if piece.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            out.write_all(&piece)?;
-            offset += piece.len() as u64;
-        }
-        Ok(())
     }
 }

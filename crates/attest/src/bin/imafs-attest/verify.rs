@@ -40,6 +40,7 @@ pub(crate) fn judge(args: &QuestionArgs, entries: EntrySelection) -> Result<Verd
         trust: &trust,
         references: &references,
         pcrs: if args.pcr.is_empty() { &default } else { &args.pcr },
+        mount: args.ns.as_deref(),
         after: earlier.as_deref(),
         violations: if args.insecure_allow_violations { Violations::Allow } else { Violations::Refuse },
         unproven: if args.insecure_allow_unproven { Unproven::Ignore } else { Unproven::Refuse },
@@ -63,6 +64,9 @@ fn print(verdict: &Verdict, out: &mut impl io::Write) -> io::Result<()> {
         "{word}: {} entries, {} proven by the quote, {} accepted, {} refused, {} violations",
         counts.entries, counts.proven, counts.accepted, counts.refused, counts.violations
     )?;
+    if counts.other_mounts > 0 {
+        writeln!(out, "  of other mounts, proven and not judged: {}", counts.other_mounts)?;
+    }
     for reason in &verdict.reasons {
         writeln!(out, "  because {}", reason.text)?;
     }
@@ -95,5 +99,6 @@ fn line(entry: &EntryFacts, out: &mut impl io::Write) -> io::Result<()> {
     let cause = serde_json::to_value(entry.cause)?;
     let cause = cause.as_str().unwrap_or_default();
     let digest = entry.digest.as_deref().unwrap_or("-");
-    writeln!(out, "{} {verdict} {cause} {digest} {}", entry.index, entry.path.escape_debug())
+    let ns = entry.ns.as_deref().map(|ns| format!("{} ", ns.escape_debug())).unwrap_or_default();
+    writeln!(out, "{} {verdict} {cause} {digest} {ns}{}", entry.index, entry.path.escape_debug())
 }
