@@ -9,6 +9,18 @@ use crate::Error;
 
 const PREFIX: &str = "org.imafs.";
 
+/// Every annotation behind that prefix, with what it asks for.
+pub const ALL: [(&str, &str); 8] = [
+    ("profile", "a profile of runtime.yaml, by name"),
+    ("policy", "a policy that the profile permits"),
+    ("keys", "certificates that the profile permits, separated by commas"),
+    ("appraise", "enforce, log, fix or off: what is stricter than the profile, or permitted by it"),
+    ("measure", "measure or tcb, or a file of rules that the profile permits: measured by besides"),
+    ("tpm", "a TPM that the profile permits"),
+    ("contid", "the mount's name on the host and in records, instead of the container's id"),
+    ("required", "true: do not start without a profile"),
+];
+
 /// The annotations of one container; empty where it has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Annotations {
@@ -57,9 +69,8 @@ impl Annotations {
                         value.trim().parse().map_err(|_| refuse("it is neither true nor false"))?;
                 }
                 _ => {
-                    return Err(refuse(
-                        "there is no such annotation: profile, policy, keys, appraise, measure, tpm, contid, required",
-                    ));
+                    let known = ALL.map(|(name, _)| name).join(", ");
+                    return Err(refuse(&format!("there is no such annotation: {known}")));
                 }
             }
         }
@@ -106,6 +117,14 @@ mod tests {
             required: true,
         };
         assert_eq!(all, Ok(expected));
+    }
+
+    #[test]
+    fn what_the_help_names_can_be_said() {
+        for (name, _) in ALL {
+            let value = if name == "required" { "true" } else { "x" };
+            assert!(read(&[(&format!("{PREFIX}{name}"), value)]).is_ok(), "{name}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use crate::Error;
+use crate::slot::is_id;
 
 /// Where runc keeps its containers when `--root` does not say.
 const DEFAULT_ROOT: &str = "/run/runc";
@@ -19,8 +20,15 @@ const DEFAULT_ROOT: &str = "/run/runc";
 /// Options before the command that take a value, of runc and of crun.
 const GLOBAL_VALUES: [&str; 6] = ["root", "log", "log-format", "criu", "rootless", "cgroup-manager"];
 
-/// Our own options before the command; each takes a value.
-const OURS: [&str; 2] = ["imafs-config", "imafs-profile"];
+/// Our own options before the command, each with what it takes and what that is.
+pub const OURS: [(&str, &str, &str); 2] = [
+    ("imafs-config", "FILE", "the host's settings, instead of /etc/imafs/runtime.yaml"),
+    (
+        "imafs-profile",
+        "NAME",
+        "the profile of containers that name none; for engines that hand no annotation on",
+    ),
+];
 
 /// What an engine wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +39,14 @@ pub enum Command {
     Run,
     /// `delete`: take away what is left of it.
     Delete,
-    /// `checkpoint` or `restore`.
+    /// `checkpoint`: write a running container to disk.
     Checkpoint,
+    /// `restore`: make a container of what `checkpoint` has written.
+    Restore,
     /// `imafs-sweep`, our own: take away what killed processes left.
     Sweep,
+    /// `--help`, or `help` and no more: of ours as well.
+    Help,
     /// Anything else is the real runtime's alone.
     Other,
 }
@@ -58,8 +70,10 @@ pub struct Invocation {
     pub globals: Vec<OsString>,
     /// What is wanted.
     pub command: Command,
-    /// The container, for the commands that name one.
+    /// The container, for the commands that name one. What cannot be a name of one is none.
     pub id: Option<String>,
+    /// Whether the command is only asked how it is used.
+    pub usage: bool,
     /// `--bundle`, or the working directory.
     pub bundle: PathBuf,
     /// Whether `run` returns before the container ends.
@@ -74,7 +88,8 @@ pub struct Invocation {
     pub config: Option<PathBuf>,
     /// `--imafs-profile`.
     pub profile: Option<String>,
-    /// The first option that is spelled as one of ours and is none, or has no value: whoever wrote it wanted a check.
+    /// The first option that is spelled as one of ours and is none, or has no value: whoever wrote it wanted a check. Or
+    /// one that has the real runtime read another configuration than the one we change.
     pub mistaken: Option<String>,
 }
 
@@ -98,11 +113,11 @@ pub fn parse(arguments: Vec<OsString>) -> Invocation {
     let mut all = Words { rest: arguments.into_iter().collect() };
     let mut globals = Vec::new();
     let mut ours = Vec::new();
-    let mut mistaken = None;
+    let (mut mistaken, mut help) = (None, false);
     let command = loop {
         match all.next() {
             Some(word) if is_ours(&word) => {
-                let known = name(&word).is_some_and(|name| OURS.contains(&name));
+                let known = name(&word).is_some_and(|name| OURS.iter().any(|(ours, ..)| *ours == name));
                 let value = if word.as_bytes().contains(&b'=') { None } else { all.next_if(known) };
                 if !known || (value.is_none() && !word.as_bytes().contains(&b'=')) {
                     mistaken.get_or_insert_with(|| word.to_string_lossy().into_owned());
@@ -111,6 +126,7 @@ pub fn parse(arguments: Vec<OsString>) -> Invocation {
                 ours.extend(value);
             }
             Some(word) if is_option(&word) => {
+                help |= is_help(&word);
                 let wants_value = name(&word).is_some_and(|name| GLOBAL_VALUES.contains(&name));
                 let value = all.next_if(wants_value && !word.as_bytes().contains(&b'='));
                 globals.push(word);
@@ -120,16 +136,27 @@ pub fn parse(arguments: Vec<OsString>) -> Invocation {
         }
     };
     let rest: Vec<OsString> = all.rest.into_iter().collect();
-    let kind = command_of(command.as_deref());
-    let id = match kind {
-        Command::Create | Command::Run | Command::Delete | Command::Checkpoint => last(&rest),
-        Command::Sweep | Command::Other => None,
+    let kind = match command_of(command.as_deref()) {
+        // As Go's flag packages have it, whatever command comes behind.
+        _ if help => Command::Help,
+        Command::Help if !rest.is_empty() => Command::Other,
+        kind => kind,
     };
+    let id = match kind {
+        Command::Create | Command::Run | Command::Delete | Command::Checkpoint | Command::Restore => {
+            last(&rest)
+        }
+        Command::Sweep | Command::Help | Command::Other => None,
+    };
+    let another_file = rest.iter().find(|word| starts(kind) && matches!(name(word), Some("config" | "f")));
+    let mistaken = mistaken.or_else(|| another_file.map(|word| word.to_string_lossy().into_owned()));
     let path = |value: OsString| PathBuf::from(value);
     Invocation {
         command: kind,
         id,
         bundle: value_of(&rest, &["bundle", "b"]).map_or_else(|| PathBuf::from("."), path),
+        // A command line may hold the word as another option's value; alone it can be nothing else.
+        usage: matches!(rest.as_slice(), [word] if is_help(word)),
         detached: rest.iter().any(|word| matches!(name(word), Some("detach" | "d"))),
         root: value_of(&globals, &["root"]).map_or_else(|| PathBuf::from(DEFAULT_ROOT), path),
         log: value_of(&globals, &["log"]).filter(|log| !log.is_empty()).map(path),
@@ -158,13 +185,24 @@ impl Words {
 
 fn command_of(word: Option<&OsStr>) -> Command {
     match word.and_then(OsStr::to_str) {
+        Some("help") => Command::Help,
         Some("create") => Command::Create,
         Some("run") => Command::Run,
         Some("delete") => Command::Delete,
-        Some("checkpoint" | "restore") => Command::Checkpoint,
+        Some("checkpoint") => Command::Checkpoint,
+        Some("restore") => Command::Restore,
         Some("imafs-sweep") => Command::Sweep,
         Some(_) | None => Command::Other,
     }
+}
+
+/// Whether the command makes a container of a bundle's configuration.
+fn starts(command: Command) -> bool {
+    matches!(command, Command::Create | Command::Run | Command::Restore)
+}
+
+fn is_help(word: &OsString) -> bool {
+    word == "--help" || word == "-h"
 }
 
 fn log_format(value: Option<&OsStr>) -> LogFormat {
@@ -210,7 +248,7 @@ fn value_of(words: &[OsString], names: &[&str]) -> Option<OsString> {
 
 fn last(words: &[OsString]) -> Option<String> {
     let word = words.last().filter(|word| !is_option(word))?;
-    word.to_str().map(str::to_owned)
+    word.to_str().filter(|word| is_id(word)).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -310,11 +348,36 @@ mod tests {
 
     #[test]
     fn what_is_no_command_line_is_left_to_the_real_runtime() {
-        for line in ["", "--version", "-v", "--help", "features", "frobnicate --x", "-", "state", "--root"] {
+        for line in
+            ["", "--version", "-v", "help create", "features", "frobnicate --x", "-", "state", "--root"]
+        {
             assert_eq!(parsed(line).command, Command::Other, "{line}");
         }
         assert_eq!(parsed("create").id, None);
         assert_eq!(parsed("delete --force").id, None);
+        assert_eq!(parsed("create ../c1").id, None);
+    }
+
+    #[test]
+    fn help_is_ours_unless_it_is_about_one_command() {
+        for line in ["--help", "-h", "--debug --help", "help", "--help create -b /b c1"] {
+            assert_eq!(parsed(line).command, Command::Help, "{line}");
+        }
+        for (line, command) in [("help run", Command::Other), ("--log --help state c1", Command::Other)] {
+            assert_eq!(parsed(line).command, command, "{line}");
+        }
+        assert!(parsed("create --help").usage && parsed("run -h").usage);
+        assert!(!parsed("create -b --help c1").usage && !parsed("run c1 -b --help").usage);
+    }
+
+    #[test]
+    fn a_configuration_that_we_would_not_change_is_refused() {
+        for line in ["run --config=other.json c1", "create -f other.json c1", "restore -config x c1"] {
+            assert!(parsed(line).check().is_err(), "{line}");
+        }
+        for line in ["create --bundle /b c1", "exec -f x c1", "run -b config c1"] {
+            parsed(line).check().unwrap();
+        }
     }
 
     #[test]

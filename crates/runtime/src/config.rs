@@ -86,7 +86,7 @@ impl Config {
         Self::parse(&text, directory).map_err(|reason| Error::Config { path: path.to_owned(), reason })
     }
 
-    fn parse(text: &str, directory: &Path) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, directory: &Path) -> Result<Self, String> {
         let mut config: Self = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
         for profile in config.profiles.values_mut() {
             profile.file = directory.join(&profile.file);

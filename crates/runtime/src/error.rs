@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The runtime's own configuration is missing.
-    #[error("cannot read {}: {source}; write it, or give the engine another runtime", path.display())]
+    #[error("cannot read {}: {source}; write it ('imafs-runtime --help' has an example), or give the engine another runtime", path.display())]
     ReadConfig {
         /// Where it was looked for.
         path: PathBuf,
@@ -23,14 +23,20 @@ pub enum Error {
         /// What is wrong, and where.
         reason: String,
     },
-    /// An option before the command that begins like ours.
+    /// An option that begins like ours, or that we cannot let the real runtime follow.
     #[error(
-        "'{option}' is no option of imafs-runtime: there are --imafs-profile=NAME and --imafs-config=FILE"
+        "'{option}' is no option of imafs-runtime: there are --imafs-profile=NAME and --imafs-config=FILE, \
+         and the configuration is the bundle's config.json"
     )]
     Option {
         /// The option as it came.
         option: String,
     },
+    /// A container is to be made, and none is named as engines do.
+    #[error(
+        "cannot tell which container is meant: its name stands last, of letters, digits and '_+-.', up to 242 of them"
+    )]
+    NoContainer,
     /// An annotation that cannot be followed.
     #[error("annotation {name}: {reason}")]
     Annotation {

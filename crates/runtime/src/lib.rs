@@ -20,6 +20,7 @@ pub mod bundle;
 pub mod command_line;
 pub mod config;
 mod error;
+mod help;
 mod lifecycle;
 mod mount;
 mod plan;

@@ -13,14 +13,18 @@ use crate::bundle::{self, Bundle};
 use crate::command_line::{Command, Invocation};
 use crate::config::{self, Config, Profile};
 use crate::mount::{self, Request};
-use crate::slot::{Record, Slot, Slots, State, boot, default_ns_id, is_id};
-use crate::{Error, Plan, plan, real, report};
+use crate::slot::{Record, Slot, Slots, State, boot, default_ns_id};
+use crate::{Error, Plan, help, plan, real, report};
 
 /// Does what the engine asked for.
 pub(crate) fn run(invocation: &Invocation) -> Result<ExitCode, Error> {
-    let id = invocation.id.as_deref().filter(|id| is_id(id));
-    match (invocation.command, id) {
+    match (invocation.command, invocation.id.as_deref()) {
         (Command::Create | Command::Run, Some(id)) => create(invocation, id),
+        (Command::Restore, Some(id)) => restore(invocation, id),
+        // The real runtime may read it otherwise than we do, and start what was to be checked.
+        (Command::Create | Command::Run | Command::Restore, None) if !invocation.usage => {
+            Err(Error::NoContainer)
+        }
         (Command::Delete, Some(id)) => delete(invocation, id),
         (Command::Checkpoint, Some(id))
             if Slots::from_environment().existing(&invocation.root, id)?.is_some() =>
@@ -31,9 +35,19 @@ pub(crate) fn run(invocation: &Invocation) -> Result<ExitCode, Error> {
             sweep(invocation, &Slots::from_environment());
             Ok(ExitCode::SUCCESS)
         }
-        (Command::Create | Command::Run | Command::Delete | Command::Checkpoint | Command::Other, _) => {
-            Err(real::become_it(&real_runtime(invocation), &invocation.forwarded))
+        (Command::Help, _) => {
+            help::print();
+            real::run(&real_runtime(invocation), &invocation.forwarded).map(real::exit_code)
         }
+        (
+            Command::Create
+            | Command::Run
+            | Command::Restore
+            | Command::Delete
+            | Command::Checkpoint
+            | Command::Other,
+            _,
+        ) => Err(real::become_it(&real_runtime(invocation), &invocation.forwarded)),
     }
 }
 
@@ -91,6 +105,15 @@ fn create(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
         abandon(invocation, slot, &prepared.state.imafs);
     }
     status.map(real::exit_code)
+}
+
+/// Only for what is not checked: what has been measured does not come along.
+fn restore(invocation: &Invocation, id: &str) -> Result<ExitCode, Error> {
+    let config = config(invocation)?;
+    match prepare(invocation, &config, id)? {
+        Some(_) => Err(Error::Checkpoint),
+        None => Err(real::become_it(&config.real_runtime(), &invocation.forwarded)),
+    }
 }
 
 /// Decides what is to be done; `None` for a container that is not checked. Touches nothing.

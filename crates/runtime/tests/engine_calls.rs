@@ -43,8 +43,19 @@ fn bracketed(words: &[String]) -> String {
 
 /// The command among the words.
 fn command(call: &str) -> &str {
-    let known =
-        ["create", "start", "delete", "exec", "pause", "resume", "update", "kill", "ps", "checkpoint"];
+    let known = [
+        "create",
+        "start",
+        "delete",
+        "exec",
+        "pause",
+        "resume",
+        "update",
+        "kill",
+        "ps",
+        "checkpoint",
+        "state",
+    ];
     call.split(' ').find(|word| known.contains(word)).unwrap()
 }
 
@@ -129,4 +140,58 @@ fn what_is_only_runcs_is_handed_through_both_ways() {
         }
     }
     assert!(stand.calls("imafs").is_empty());
+}
+
+#[test]
+fn help_says_what_is_ours_and_what_is_the_real_runtimes() {
+    for line in ["--help", "-h", "help"] {
+        let stand = Stand::new();
+        let output = stand.call(&[line], &[]);
+        assert!(output.status.success(), "{line}");
+        for part in
+            ["org.imafs.profile", "org.imafs.required", "--imafs-profile=NAME", "/etc/imafs/runtime.yaml"]
+        {
+            assert!(said(&output).contains(part), "{line} does not name {part}");
+        }
+        assert_eq!(stand.calls("runc"), [format!("[{line}]")]);
+    }
+    // About one command the real runtime says all there is.
+    let stand = Stand::new();
+    assert!(!said(&stand.call(&["help", "create"], &[])).contains("org.imafs"));
+    assert!(stand.call(&["create", "--help"], &[]).status.success());
+    assert_eq!(stand.calls("runc"), ["[help][create]", "[create][--help]"]);
+}
+
+#[test]
+fn a_container_that_was_to_be_checked_is_not_restored() {
+    let stand = Stand::new();
+    let bundle = stand.path("bundle");
+    let words = ["restore", "--image-path", "/checkpoint", "--bundle", bundle.to_str().unwrap(), "c1"];
+    let output = stand.call(&words, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("cannot be checkpointed or restored"), "{}", said(&output));
+    assert!(stand.calls("runc").is_empty());
+    // One that is not checked is the real runtime's.
+    stand.write("runtime.yaml", &format!("runtime: {}\n", stand.path("runc").display()));
+    assert!(stand.call(&words, &[]).status.success());
+    assert_eq!(stand.calls("runc").len(), 1);
+}
+
+#[test]
+fn a_container_that_is_not_named_as_engines_do_is_not_made() {
+    let stand = Stand::new();
+    let bundle = stand.path("bundle");
+    let bundle = bundle.to_str().unwrap();
+    for words in [
+        &["create", "--bundle", bundle, "a,b"][..],
+        &["create", "c1", "--bundle", bundle],
+        &["run", "--bundle", bundle, "c1", "--detach"],
+        &["run", "--bundle", bundle, &"x".repeat(300)],
+        &["restore", "--bundle", bundle],
+    ] {
+        let output = stand.call(words, &[]);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(said(&output).contains("cannot tell which container is meant"), "{}", said(&output));
+    }
+    assert!(stand.calls("runc").is_empty() && stand.slots().is_empty());
 }
