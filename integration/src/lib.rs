@@ -27,6 +27,7 @@ pub mod pcrs;
 pub mod process;
 pub mod python;
 pub mod records;
+pub mod requests;
 pub mod scratch;
 pub mod stand;
 pub mod store;

@@ -8,10 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// Questions whose answers differ by FUSE's nature, and why. Keep it short.
-const EXCEPTIONS: [(&str, &str); 2] = [
-    ("fallocate collapse", "the kernel's FUSE passes on no mode but allocating, punching and zeroing"),
-    ("tmpfile", "FUSE_TMPFILE is not answered yet, and programs then make a named file, as on older kernels"),
-];
+const EXCEPTIONS: [(&str, &str); 1] =
+    [("fallocate collapse", "the kernel's FUSE passes on no mode but allocating, punching and zeroing")];
 
 const QUESTIONS: &str = include_str!("semantics.py");
 

@@ -178,6 +178,17 @@ impl Monitor {
         self.begin_held_open(object, access, None)
     }
 
+    /// Begins the open of a file that this open itself made without a name (`O_TMPFILE`); else as
+    /// [`Monitor::begin_open`].
+    ///
+    /// The kernel asks no hook then, so nothing is measured or appraised of a file that has no content yet. Where rules
+    /// for opens appraise, its label follows when the last writer closes (`ima_post_create_tmpfile` in ima_main.c). A
+    /// rule that denies the file whatever its label says, which the kernel has not, denies this too.
+    #[must_use]
+    pub fn begin_nameless(self: &Arc<Self>, object: Arc<dyn Object>, access: Access) -> Begun {
+        self.begin(object, access, None, true)
+    }
+
     /// What the object is called now, for an open that arrives now and begins later; none where no rule asks.
     #[must_use]
     pub fn names_now(&self, object: &dyn Object) -> Option<Names> {
@@ -192,6 +203,16 @@ impl Monitor {
         object: Arc<dyn Object>,
         access: Access,
         names: Option<Names>,
+    ) -> Begun {
+        self.begin(object, access, names, false)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        object: Arc<dyn Object>,
+        access: Access,
+        names: Option<Names>,
+        nameless: bool,
     ) -> Begun {
         let facts = match object.stat_fd().and_then(|fd| Ok(facts(fd)?)) {
             Ok(facts) => facts,
@@ -209,7 +230,7 @@ impl Monitor {
         let known = object.state().with(|inner| Known::of(inner, &facts, label));
         let inode = (facts.version.dev(), facts.version.ino());
         let as_interpreter = access.is_exec() && rules.uses.any_exec && self.execs.take(access.tid, inode);
-        let plan = Plan { as_interpreter, ..known.plan(object, access, facts, rules, names) };
+        let plan = Plan { as_interpreter, nameless, ..known.plan(object, access, facts, rules, names) };
         match self.remembered_grant(&plan, &known) {
             Some(grant) => Begun::Done(Ok(grant)),
             None => {
@@ -237,7 +258,7 @@ impl Monitor {
     /// The grant, when everything this access needs was done before and stands.
     fn remembered_grant(&self, plan: &Plan, known: &Known) -> Option<Grant> {
         let access = &plan.access;
-        if known.pending || known.doubtful || access.created {
+        if known.pending || known.doubtful || access.created || plan.nameless {
             return None;
         }
         // What is written is not started, and what is started not written: see `Check::nobody_writes_it`.
@@ -507,6 +528,7 @@ impl Known {
             label: self.label,
             names,
             as_interpreter: false,
+            nameless: false,
             reads_policy: false,
             readers_before: self.readers,
             writers_before: self.writers,

@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     pub names: Names,
     /// The kernel opens this file as the interpreter of the program it has just opened.
     pub as_interpreter: bool,
+    /// This open made the file, without a name.
+    pub nameless: bool,
     /// The file is read to be loaded as a policy.
     pub reads_policy: bool,
     /// Read-only opens that stood before this access.

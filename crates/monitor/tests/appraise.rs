@@ -129,6 +129,42 @@ fn a_new_file_passes_until_its_last_writer_closes_and_is_labelled_then() {
 }
 
 #[test]
+fn a_file_made_without_a_name_opens_unchecked_and_is_labelled_when_its_last_writer_closes() {
+    let bench = Bench::new("measure func=FILE_CHECK\nappraise func=FILE_CHECK\n");
+    let file = bench.file("a", b"");
+    let object: Arc<dyn Object> = Arc::<common::TestFile>::clone(&file);
+    let before = bench.list.count();
+    granted(bench.monitor.begin_nameless(object, access(READ_WRITE)));
+    assert_eq!(bench.list.count(), before);
+    rewrite(&file, b"hello\n");
+    bench.close(&file, READ_WRITE);
+    assert_eq!(label_of(&file), hello_hash());
+    bench.pass(&file, READ);
+    assert_eq!(bench.list.count(), before + 1);
+}
+
+#[test]
+fn what_a_file_made_without_a_name_holds_is_checked_at_every_later_open() {
+    let bench = Bench::new(SIGNED);
+    let file = bench.file("a", b"");
+    let object: Arc<dyn Object> = Arc::<common::TestFile>::clone(&file);
+    granted(bench.monitor.begin_nameless(object, access(READ_WRITE)));
+    rewrite(&file, b"hello\n");
+    bench.refuse(&file, READ, "IMA-signature-required");
+    bench.close(&file, READ_WRITE);
+    bench.refuse(&file, READ, "IMA-signature-required");
+}
+
+#[test]
+fn a_rule_that_denies_denies_files_without_names_too() {
+    let bench = Bench::new("appraise func=FILE_CHECK appraise_type=deny\n");
+    let file = bench.file("a", b"");
+    let object: Arc<dyn Object> = Arc::<common::TestFile>::clone(&file);
+    assert!(common::finish(bench.monitor.begin_nameless(object, access(WRITE))).is_err());
+    assert!(bench.records()[0].contains("denied-by-policy"), "{:?}", bench.records());
+}
+
+#[test]
 fn an_unlabelled_file_that_is_not_new_is_refused_for_writing() {
     let bench = Bench::new(LABELLED);
     let file = bench.file("a", b"hello\n");

@@ -60,6 +60,19 @@ impl Attr {
     }
 }
 
+/// What `statx(2)` shows beyond the usual attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extended {
+    /// The usual ones.
+    pub attr: Attr,
+    /// When the inode was made, where the backing filesystem knows.
+    pub btime: Option<(i64, u32)>,
+    /// `STATX_ATTR_*` bits that are set.
+    pub attributes: u64,
+    /// Those that the backing filesystem tells of.
+    pub attributes_mask: u64,
+}
+
 /// The kernel's 32-bit device number (`new_encode_dev`, include/linux/kdev_t.h).
 #[must_use]
 pub fn encode_device(major: u32, minor: u32) -> u32 {
@@ -89,6 +102,28 @@ impl Filesystem {
         let node = self.table.find(ino)?;
         let stat = stat(self.vault.path_fd(&node)?)?;
         Ok(self.vault.backing().attr(&stat))
+    }
+
+    /// Reads the attributes of an inode and what more `statx(2)` has to say.
+    ///
+    /// # Errors
+    /// As [`Filesystem::getattr`].
+    pub fn statx(&self, ino: Ino) -> Result<Extended, Errno> {
+        if ino.control().is_some() {
+            let attr = self.getattr(ino)?;
+            return Ok(Extended { attr, btime: None, attributes: 0, attributes_mask: 0 });
+        }
+        let node = self.table.find(ino)?;
+        let fd = self.vault.path_fd(&node)?;
+        let asked = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let stat = statx(fd, c"", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, asked)?;
+        let born = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Ok(Extended {
+            attr: self.vault.backing().attr(&stat),
+            btime: born.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
+            attributes: stat.stx_attributes.bits(),
+            attributes_mask: stat.stx_attributes_mask.bits(),
+        })
     }
 }
 

@@ -101,9 +101,15 @@ impl Filesystem {
         let found = self.probe(&directory, name)?;
         let stat = found.stat;
         let node = self.adopt(found);
-        self.linked_at(&node, &directory, name);
-        // The kernel was told that the first name may be believed for long.
-        self.look_up_again(&node);
+        if stat.stx_nlink == 1 {
+            // It had no name (`O_TMPFILE`), and this is its first.
+            self.place(&node, &directory, name, 1);
+            node.unpin();
+        } else {
+            self.linked_at(&node, &directory, name);
+            // The kernel was told that the first name may be believed for long.
+            self.look_up_again(&node);
+        }
         Ok(self.entry(&node, &stat))
     }
 

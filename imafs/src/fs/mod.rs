@@ -49,7 +49,7 @@ mod vault;
 mod watch;
 mod xattr;
 
-pub use attr::Attr;
+pub use attr::{Attr, Extended};
 pub use backing::{Backing, BackingError};
 pub use caller::Caller;
 pub use control_tree::{ControlIno, ControlTree, Deferred, Written};

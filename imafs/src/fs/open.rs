@@ -105,7 +105,24 @@ impl Filesystem {
     ) {
         let access = Access { tid: caller.tid, fsuid: caller.uid, fsgid: caller.gid, flags, created };
         let object: Arc<dyn Object> = Arc::clone(node) as Arc<dyn Object>;
-        match self.monitor.begin_held_open(object, access, names) {
+        self.follow(node, self.monitor.begin_held_open(object, access, names), answer);
+    }
+
+    /// The same for a file that the open itself made without a name.
+    pub(super) fn decide_nameless(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        caller: &Caller,
+        flags: i32,
+        answer: Answer,
+    ) {
+        let access = Access { tid: caller.tid, fsuid: caller.uid, fsgid: caller.gid, flags, created: false };
+        let object: Arc<dyn Object> = Arc::clone(node) as Arc<dyn Object>;
+        self.follow(node, self.monitor.begin_nameless(object, access), answer);
+    }
+
+    fn follow(self: &Arc<Self>, node: &Arc<Node>, begun: Begun, answer: Answer) {
+        match begun {
             Begun::Done(decision) if !self.checks.is_busy(node.ino()) => {
                 self.conclude(node, decision, answer)
             }

@@ -1,7 +1,9 @@
-//! STATFS: the backing filesystem's figures.
+//! STATFS and SYNCFS: the backing filesystem as a whole.
 
-use rustix::fs::fstatvfs;
+use rustix::fs::{OFlags, fstatvfs, syncfs};
 
+use super::data::Reply;
+use super::vault::reopen;
 use super::{Errno, Filesystem};
 
 /// What `statvfs(3)` shows.
@@ -43,5 +45,13 @@ impl Filesystem {
             namelen: narrow(figures.f_namemax),
             frsize: narrow(figures.f_frsize),
         })
+    }
+
+    /// Writes everything that the backing filesystem holds to the disk. The kernel has sent what it held before it asks.
+    pub fn syncfs(&self, reply: Reply<()>) {
+        match reopen(self.backing().root(), OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(root) => self.waits.submit_free(move || reply(syncfs(root))),
+            Err(errno) => reply(Err(errno)),
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::device::Device;
 use super::pending::{Opening, Owed, Pending};
 use super::request::{Header, NewFile, Operation, Request};
 use super::wire::Listing;
-use crate::fs::{DirOpened, Entry, Errno, Filesystem, Ino, Looked, SetAttr};
+use crate::fs::{DirOpened, Entry, Errno, Filesystem, Ino, Looked};
 
 /// The most that one listing is answered with. The C library asks for 32 KiB.
 const LISTING_MAX: u32 = 128 << 10;
@@ -46,8 +46,11 @@ impl Adapter {
         };
         match *operation {
             Operation::Lookup { name } => reply.looked(fs.lookup(node, name)),
-            Operation::GetAttr => self.attributes(node, reply),
-            Operation::SetAttr { change, kill: _ } => self.set_attributes(node, &change, reply),
+            Operation::GetAttr => reply.attr(self.attr_ttl(node), fs.getattr(node)),
+            Operation::Statx => reply.extended(self.attr_ttl(node), fs.statx(node)),
+            Operation::SetAttr { change, kill: _ } => {
+                reply.attr(self.attr_ttl(node), fs.setattr(node, &change));
+            }
             Operation::ReadLink => reply.data(fs.readlink(node)),
             Operation::Symlink { name, target } => made(reply, fs.symlink(caller, node, name, target)),
             Operation::MkNod { name, mode, umask, device } => {
@@ -87,7 +90,9 @@ impl Adapter {
         match *operation {
             Operation::Open { flags, kill: _ } => self.open(header, flags, reply),
             Operation::Create { name, file } => self.create(header, name, file, reply),
-            Operation::TmpFile { .. } => reply.unknown(),
+            Operation::TmpFile { file: NewFile { flags, mode, umask } } => {
+                self.fs.tmpfile(&header.caller, header.node, mode, umask, flags, Box::new(reply));
+            }
             // The opcode says which it is, and both come from it.
             _ => reply.error(Errno::IO),
         }
@@ -107,6 +112,7 @@ impl Adapter {
                 reply.done();
             }
             Operation::Fsync { data_only } => fs.fsync(node, data_only, reply.later(Pending::empty)),
+            Operation::SyncFs => fs.syncfs(reply.later(Pending::empty)),
             Operation::Fallocate { offset, length, mode } => {
                 fs.fallocate(node, offset, length, mode, reply.later(Pending::empty));
             }
@@ -122,14 +128,6 @@ impl Adapter {
             // interrupted: what an open measures is measured whether somebody waits for it or not.
             _ => reply.unsupported(),
         }
-    }
-
-    fn attributes(&self, node: Ino, reply: Pending) {
-        reply.attr(self.attr_ttl(node), self.fs.getattr(node));
-    }
-
-    fn set_attributes(&self, node: Ino, change: &SetAttr, reply: Pending) {
-        reply.attr(self.attr_ttl(node), self.fs.setattr(node, change));
     }
 
     fn attr_ttl(&self, node: Ino) -> Duration {

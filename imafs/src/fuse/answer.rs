@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::pending::Pending;
 use super::wire::Message;
-use crate::fs::{Attr, Errno, Looked, Statfs, XattrAnswer};
+use crate::fs::{Attr, Errno, Extended, Looked, Statfs, XattrAnswer};
 
 /// A deferred answer.
 pub(super) type Later<T> = Box<dyn FnOnce(Result<T, Errno>) + Send>;
@@ -21,6 +21,11 @@ impl Pending {
     /// Answers with attributes, to be believed for `ttl`.
     pub(super) fn attr(self, ttl: Duration, result: Result<Attr, Errno>) {
         self.with(result, |message, attr| message.attr_out(&attr, ttl));
+    }
+
+    /// The same with what `statx(2)` shows beyond them.
+    pub(super) fn extended(self, ttl: Duration, result: Result<Extended, Errno>) {
+        self.with(result, |message, found| message.statx_out(&found, ttl));
     }
 
     /// Answers with the figures of the filesystem.

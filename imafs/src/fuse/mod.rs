@@ -1,7 +1,7 @@
 //! The FUSE transport: mounting, reading the kernel's requests, and answering them.
 //!
 //! `request` takes a request apart, `adapter` calls one operation of the filesystem for it, `wire` puts the answer
-//! together. An OPEN or CREATE is answered with success in one function of `pending`, which takes the monitor's grant by
+//! together. What opens a file is answered with success in one function of `pending`, which takes the monitor's grant by
 //! value. Nothing here decides anything, and nothing outside this module knows how requests and answers look: another
 //! transport (the kernel's rings, a successor on a live connection) fits behind the same operations.
 //!

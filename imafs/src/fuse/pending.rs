@@ -125,11 +125,6 @@ impl Opening {
     pub fn error(self, error: Errno) {
         self.0.error(error);
     }
-
-    /// Answers that the server knows no such request. Not to be used for OPEN: it would never be asked again.
-    pub fn unknown(self) {
-        self.0.unsupported();
-    }
 }
 
 impl OpenReply for Opening {

@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use super::abi::{MAJOR, MINOR};
-use crate::fs::{Attr, DirEntry, Entry, Statfs};
+use crate::fs::attr::decode_device;
+use crate::fs::{Attr, DirEntry, Entry, Extended, Statfs};
 
 /// Length of `struct fuse_out_header`.
 pub const HEADER_LEN: usize = 16;
@@ -96,8 +97,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// The longest is that to CREATE: an entry and an open.
-    const ROOM: usize = ENTRY_LEN + 16;
+    /// The longest is that to STATX.
+    const ROOM: usize = STATX_LEN;
 
     /// What was encoded so far.
     #[must_use]
@@ -151,6 +152,27 @@ impl Message {
         self.u32(1).u16(answer.max_pages).u16(0).u32(high).u32(answer.max_stack_depth);
         // No time limit for requests, and what is unused.
         self.put(&[0; 24]);
+    }
+
+    /// `struct fuse_statx_out`, 288 bytes, the latter 256 of them `struct fuse_statx`.
+    pub fn statx_out(&mut self, found: &Extended, ttl: Duration) {
+        let Extended { attr, btime, attributes, attributes_mask } = found;
+        self.u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0).u64(0).u64(0);
+        let mask = if btime.is_some() { STATX_BASIC | STATX_BTIME } else { STATX_BASIC };
+        self.u32(mask).u32(attr.blksize).u64(*attributes).u32(attr.nlink).u32(attr.uid).u32(attr.gid);
+        // Type and permissions have 16 bits here, and as many to spare.
+        self.u16(u16::try_from(attr.mode & 0xffff).unwrap_or(0))
+            .u16(0)
+            .u64(attr.ino)
+            .u64(attr.size)
+            .u64(attr.blocks)
+            .u64(*attributes_mask);
+        for (seconds, nanoseconds) in [attr.atime, btime.unwrap_or_default(), attr.ctime, attr.mtime] {
+            self.u64(seconds.cast_unsigned()).u32(nanoseconds).u32(0);
+        }
+        let (major, minor) = decode_device(attr.rdev);
+        // The device is the mount's own, which the kernel knows.
+        self.u32(major).u32(minor).u32(0).u32(0).put(&[0; 112]);
     }
 
     /// A number of 64 bits alone: `struct fuse_lseek_out` and `struct fuse_copy_file_range_out`.
@@ -243,6 +265,11 @@ impl Listing {
 const ATTR_LEN: usize = 88;
 const ENTRY_LEN: usize = 40 + ATTR_LEN;
 const DIRENT_LEN: usize = 24;
+const STATX_LEN: usize = 32 + 256;
+
+/// `STATX_BASIC_STATS` and `STATX_BTIME`, include/uapi/linux/stat.h.
+const STATX_BASIC: u32 = 0x7ff;
+const STATX_BTIME: u32 = 0x800;
 
 /// `struct fuse_out_header` of a message with `payload` bytes after it.
 ///
@@ -409,5 +436,24 @@ mod tests {
         assert_eq!(bytes.len(), 80);
         assert_eq!([0, 8, 16, 24, 32].map(|at| u64_at(bytes, at)), [1, 2, 3, 4, 5]);
         assert_eq!([40, 44, 48, 52].map(|at| u32_at(bytes, at)), [6, 7, 8, 0]);
+    }
+
+    #[test]
+    fn extended_attributes_lie_where_struct_fuse_statx_has_them() {
+        let found = Extended { attr: ATTR, btime: Some((-7, 8)), attributes: 0x10, attributes_mask: 0x30 };
+        let mut message = Message::default();
+        message.statx_out(&found, Duration::new(6, 7));
+        let bytes = message.bytes();
+        assert_eq!((bytes.len(), u64_at(bytes, 0), u32_at(bytes, 8)), (288, 6, 7));
+        let statx = &bytes[32..];
+        assert_eq!((u32_at(statx, 0), u32_at(statx, 4), u64_at(statx, 8)), (0xfff, 4096, 0x10));
+        assert_eq!([16, 20, 24, 28].map(|at| u32_at(statx, at)), [1, 1000, 1001, 0o100_644]);
+        assert_eq!([32, 40, 48, 56].map(|at| u64_at(statx, at)), [ATTR.ino, 5, 8, 0x30]);
+        assert_eq!([64, 96, 112].map(|at| u64_at(statx, at)), [u64::MAX, 4, 2]);
+        assert_eq!((u64_at(statx, 80), u32_at(statx, 88)), ((-7_i64).cast_unsigned(), 8));
+        assert_eq!((u32_at(statx, 128), u32_at(statx, 132), u32_at(statx, 136)), (5, 1, 0));
+        let mut unknown = Message::default();
+        unknown.statx_out(&Extended { btime: None, ..found }, Duration::ZERO);
+        assert_eq!((u32_at(unknown.bytes(), 32), u64_at(unknown.bytes(), 32 + 80)), (0x7ff, 0));
     }
 }

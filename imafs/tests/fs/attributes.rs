@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 
 use rustix::fs::{
-    AtFlags, CWD, Timespec, Timestamps, XattrFlags, getxattr, lgetxattr, lsetxattr, setxattr, utimensat,
+    AtFlags, CWD, StatxFlags, Timespec, Timestamps, XattrFlags, getxattr, lgetxattr, lsetxattr, setxattr,
+    statx, utimensat,
 };
 use rustix::io::Errno;
 
@@ -200,4 +201,34 @@ fn names_need_not_be_text() {
     let long = std::ffi::OsString::from("n".repeat(256));
     let error = fs::write(rig.target.join(&long), b"x").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
+}
+
+#[test]
+fn the_time_of_birth_is_that_of_the_source_and_of_nothing_where_there_is_none() {
+    if !can_mount() {
+        return;
+    }
+    for setting in ALL {
+        let rig = Rig::new(setting);
+        fs::write(rig.at("file"), b"hello").unwrap();
+        fs::create_dir(rig.at("directory")).unwrap();
+        symlink("file", rig.at("link")).unwrap();
+        for name in ["file", "directory", "link"] {
+            let asked = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+            let born = |path: std::path::PathBuf| {
+                let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, asked).unwrap();
+                (found.stx_mask & StatxFlags::BTIME.bits(), found.stx_btime.tv_sec, found.stx_btime.tv_nsec)
+            };
+            let under = born(rig.under(name));
+            assert_ne!(under.0, 0, "the disk's filesystem keeps times of birth");
+            assert_eq!(born(rig.at(name)), under, "{name} {setting:?}");
+        }
+        // The usual attributes come the same way, and go on being right.
+        fs::write(rig.at("file"), b"longer than before").unwrap();
+        let found = statx(CWD, rig.at("file"), AtFlags::empty(), StatxFlags::ALL).unwrap();
+        assert_eq!((found.stx_size, shown(&rig.at("file"))), (18, shown(&rig.under("file"))));
+    }
+    let rig = Rig::with_control(LENDING, std::sync::Arc::new(crate::control::Words::default()));
+    let found = statx(CWD, rig.at(".imafs"), AtFlags::empty(), StatxFlags::ALL).unwrap();
+    assert_eq!(found.stx_mask & StatxFlags::BTIME.bits(), 0);
 }

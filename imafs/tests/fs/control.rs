@@ -17,7 +17,7 @@ use crate::common::{ALL, LENDING, Rig, SERVING, Setting, can_mount, shell};
 
 /// A tree of one file, `word`, and one link to it; what is written is taken over at the last close.
 #[derive(Default)]
-struct Words {
+pub struct Words {
     committed: Mutex<Vec<u8>>,
     staged: Mutex<Vec<u8>>,
     /// What opens and reads of `word` wait for, as they would for a TPM.

@@ -173,37 +173,6 @@ pub const ALL: &[Difference] = &[
         places: &[list("template-ima-ng-sha1", 7, 7, &["/t/new_line"])],
     },
     Difference {
-        name: "O_TMPFILE is not supported",
-        reason: "The request is declined; programs fall back to files with a name.",
-        places: &[
-            ops(
-                "appraise-enforce-write",
-                32,
-                38,
-                &[
-                    "EOPNOTSUPP +0 +0",
-                    "not open +0 +0",
-                    "not open +0 +0",
-                    "ENOENT +0 +0",
-                    "not open +0 +0",
-                    "ENOENT +0 +0",
-                    "ENOENT +0 +0",
-                ],
-            ),
-            audit("appraise-enforce-write", 35, 35, &[]),
-            audit("appraise-enforce-write", 38, 38, &[]),
-            tree("appraise-enforce-write", 8, 8, &[]),
-            ops(
-                "measure-basics",
-                26,
-                30,
-                &["EOPNOTSUPP +0 +0", "not open +0 +0", "not open +0 +0", "not open +0 +0", "ENOENT +0 +0"],
-            ),
-            list("measure-basics", 12, 12, &[]),
-            tree("measure-basics", 4, 4, &[]),
-        ],
-    },
-    Difference {
         name: "A bind mount is not seen",
         reason: "The kernel records the path through the mounts of the opener's namespace. FUSE names the \
                  inode, so imafs records where it lies in the served tree; that path also exists where the \

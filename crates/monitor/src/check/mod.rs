@@ -14,7 +14,7 @@ pub(crate) use failure::chain;
 use std::cell::{Cell, OnceCell};
 use std::time::SystemTime;
 
-use appraise::{ContentVersion, StoredLabel};
+use appraise::{ContentVersion, Status, StoredLabel};
 use audit::RecordType;
 use ima::{Digest, FileAttrs, LabelType};
 use measure::Added;
@@ -26,7 +26,7 @@ use crate::digests::by_kind;
 use crate::evidence::Evidence;
 use crate::exec::Ticket;
 use crate::kind::Kind;
-use crate::monitor::{Monitor, first_appraising, is_strict, note_served};
+use crate::monitor::{Monitor, first_appraising, is_strict, note_served, requirement};
 use crate::options::Layer;
 use crate::plan::{Hooks, Plan};
 use crate::reading::{Reading, Unfinished};
@@ -103,6 +103,10 @@ impl<'a> Check<'a> {
         let kind = self.kind()?;
         let hooks = self.hooks(kind.as_ref())?;
         self.prepare(&hooks);
+        if self.plan.nameless {
+            self.nameless(&hooks)?;
+            return Ok((self.plan.facts.version, Ticket::NONE));
+        }
         self.violations(&hooks)?;
         for hook in hooks.iter() {
             for (index, (layer, decision)) in self.plan.rules.layers().zip(&hook.decisions).enumerate() {
@@ -119,6 +123,24 @@ impl<'a> Check<'a> {
         });
         let ticket = self.monitor.note_interpreter(self.plan, kind.as_ref());
         Ok((self.evidence.version.get().copied().unwrap_or(self.plan.facts.version), ticket))
+    }
+
+    /// The open that made the file without a name: see [`Monitor::begin_nameless`].
+    fn nameless(&self, hooks: &Hooks) -> Result<(), Denial> {
+        let state = self.plan.object.state();
+        for hook in hooks.iter() {
+            for (index, (layer, decision)) in self.plan.rules.layers().zip(&hook.decisions).enumerate() {
+                let appraises = |decision: &&Decision| decision.actions.contains(Actions::APPRAISE);
+                let Some(decision) = decision.as_ref().filter(appraises) else { continue };
+                if decision.flags.contains(RuleFlags::DENY) {
+                    self.at_layer(&Judged { index, layer, decision })?;
+                }
+                let (class, required) = (decision.appraise_class, requirement(decision));
+                state.with(|inner| inner.set_status(index, class, required, Status::Pass, false));
+            }
+        }
+        state.with(|inner| inner.relabel |= self.plan.rules.uses.wants_relabel(hooks));
+        Ok(())
     }
 
     /// Notes what the hooks say of the whole access, before the first of them acts.
