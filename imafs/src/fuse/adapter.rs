@@ -14,6 +14,9 @@ use crate::fs::{DirOpened, Entry, Errno, Filesystem, Ino, Looked};
 /// The most that one listing is answered with. The C library asks for 32 KiB.
 const LISTING_MAX: u32 = 128 << 10;
 
+/// The same where each name is looked up as well, by the thread that reads requests: some 80 of them.
+const LISTING_PLUS_MAX: u32 = 16 << 10;
+
 /// Stands between the requests and the filesystem.
 pub(super) struct Adapter {
     fs: Arc<Filesystem>,
@@ -164,13 +167,13 @@ impl Adapter {
     }
 
     fn list(&mut self, node: Ino, fh: u64, offset: u64, size: u32, reply: Pending) {
-        let mut listing = self.start_listing(size);
+        let mut listing = self.start_listing(size.min(LISTING_MAX));
         let listed = self.fs.readdir(node, fh, offset, &mut |entry| listing.dirent(&entry));
         self.finish_listing(listing, listed, reply);
     }
 
     fn list_plus(&mut self, node: Ino, fh: u64, offset: u64, size: u32, reply: Pending) {
-        let mut listing = self.start_listing(size);
+        let mut listing = self.start_listing(size.min(LISTING_PLUS_MAX));
         let listed = self.fs.readdirplus(node, fh, offset, &mut |listed| {
             listing.direntplus(&listed.plain, listed.entry.as_ref())
         });
@@ -178,14 +181,16 @@ impl Adapter {
     }
 
     fn start_listing(&mut self, size: u32) -> Listing {
-        let limit = usize::try_from(size.min(LISTING_MAX)).unwrap_or(0);
+        let limit = usize::try_from(size).unwrap_or(0);
         Listing::new(std::mem::take(&mut self.listing), limit)
     }
 
+    /// What was listed before something failed is told: with attributes its lookups count already. The next request goes
+    /// on where this one broke off, and fails there.
     fn finish_listing(&mut self, listing: Listing, listed: Result<(), Errno>, reply: Pending) {
         match listed {
-            Ok(()) => reply.send(listing.bytes()),
-            Err(error) => reply.error(error),
+            Err(error) if listing.bytes().is_empty() => reply.error(error),
+            Ok(()) | Err(_) => reply.send(listing.bytes()),
         }
         self.listing = listing.into_memory();
     }
