@@ -65,7 +65,8 @@ fn buildah(podman: &Cli, context: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `docker/image/Dockerfile`: an image signed in stages, from one that is not, runs enforced; the key is nowhere in it.
+/// `docker/image/Dockerfile`: an image with a signed manifest, made in stages from one that is not signed, runs enforced; the
+/// key is nowhere in it.
 pub fn signed_in_stages(scratch: &Scratch, podman: &Cli, keys: &Keys) -> Result<()> {
     let Some(plain) = fixture::debian_tar()? else { return Ok(()) };
     podman.import(&plain, "plain")?;
@@ -80,10 +81,10 @@ pub fn signed_in_stages(scratch: &Scratch, podman: &Cli, keys: &Keys) -> Result<
     succeed(&mut build)?;
     let program = "ls / > /dev/null; cp /usr/bin/ls /tmp/copied; /tmp/copied && exit 92 || test $? = 126
         find / -xdev -name 'signer*' | grep . && exit 93; echo proven";
-    let words = podman.once(Some("exec"), &[], &["staged", "sh", "-c", program])?.well()?;
+    let words = podman.once(Some("manifest"), &[], &["staged", "sh", "-c", program])?.well()?;
     ensure!(words.contains("proven"), "{words}");
-    let unsigned = podman.once(Some("exec"), &[], &["plain", "ls", "/"])?;
-    unsigned.refused("ermission denied").context("the image it was made from")?;
+    let unsigned = podman.once(Some("manifest"), &[], &["plain", "ls", "/"])?;
+    unsigned.refused("manifest").context("the image it was made from")?;
     podman.say(&["rmi", "--force", "staged", "plain"])?.well()?;
     Ok(())
 }

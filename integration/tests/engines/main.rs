@@ -27,7 +27,10 @@ fn exec_profile(image: &Image) -> String {
 fn host(scratch: &Scratch, image: &Image) -> Result<Host> {
     let locked = "policy: exec\nkey: /nonexistent/key.pem\n".to_owned();
     let permit = "{policy: [immutable], appraise: [log]}";
-    let mut profiles = vec![("exec", exec_profile(image), permit), ("locked", locked, "{}")];
+    // The serial is said, so that the host remembers none.
+    let manifest = format!("{}labels: manifest\nmanifest-serial: 1\n", exec_profile(image));
+    let mut profiles =
+        vec![("exec", exec_profile(image), permit), ("manifest", manifest, "{}"), ("locked", locked, "{}")];
     let policies = scratch.dir("policies")?;
     profiles.extend(seeds::profiles(&policies, &image.keys.certificate)?);
     profiles.extend(users::profiles(&policies, &image.keys.certificate)?);
