@@ -53,6 +53,7 @@ swtpm
 # Container engines, with the runtime they all come down to.
 engine_packages='
 buildah
+catatonit
 containerd
 docker-compose
 docker.io

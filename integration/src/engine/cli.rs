@@ -130,6 +130,20 @@ impl Cli {
         Ok(docker)
     }
 
+    /// Where Docker's daemon listens.
+    pub fn socket(&self) -> OsString {
+        self.base.iter().skip_while(|word| *word != "--host").nth(1).cloned().unwrap_or_default()
+    }
+
+    /// An image of podman's store, as skopeo names it.
+    pub fn store(&self, image: &str) -> String {
+        let of = |option: &str| {
+            let after = self.base.iter().skip_while(|word| *word != option).nth(1);
+            after.map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        format!("containers-storage:[overlay@{}+{}]{image}", of("--root"), of("--runroot"))
+    }
+
     /// A command line of this engine.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut all = self.base.iter();
@@ -179,6 +193,39 @@ impl Cli {
     pub fn once(&self, profile: Option<&str>, options: &[&str], image_and_program: &[&str]) -> Result<Ended> {
         let options = [&["--rm"], options].concat();
         output(&mut self.run(profile, &options, image_and_program)).map(|output| Ended::of(&output))
+    }
+
+    /// Keeps a stopped container as an image, the labels of what it has written included. Docker's `commit` drops those and
+    /// its `import` does not, so there the layers are packed.
+    ///
+    /// # Errors
+    /// Fails when the engine does, or the layers cannot be packed.
+    pub fn keep(&self, container: &str, image: &str) -> Result<()> {
+        if self.kind == Kind::Podman {
+            return self.say(&["commit", "--quiet", container, image])?.well().map(drop);
+        }
+        let format = "{{.GraphDriver.Data.UpperDir}}:{{.GraphDriver.Data.LowerDir}}";
+        let layers = self.say(&["inspect", "--format", format, container])?.well()?;
+        let all = tempfile::tempdir_in(&self.dir).context("cannot make a directory")?;
+        let options = format!("ro,lowerdir={}", layers.trim());
+        succeed(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(all.path()))?;
+        let tar = self.dir.join("kept.tar");
+        let mut pack = Command::new("tar");
+        pack.args(["--create", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--file"]).arg(&tar);
+        let packed = succeed(pack.arg("--directory").arg(all.path()).arg("."));
+        succeed(Command::new("umount").arg(all.path()))?;
+        packed?;
+        self.import(&tar, image)?;
+        std::fs::remove_file(&tar).context("cannot remove the tar")
+    }
+
+    /// The process of a running container, as the host sees it.
+    ///
+    /// # Errors
+    /// Fails when the engine does not say.
+    pub fn pid(&self, container: &str) -> Result<u32> {
+        let words = self.say(&["inspect", "--format", "{{.State.Pid}}", container])?.well()?;
+        words.trim().parse().with_context(|| format!("no pid: {words}"))
     }
 
     /// Starts a container in the background; its id.
@@ -236,6 +283,7 @@ impl Drop for Cli {
                 eprintln!("dockerd does not end by itself");
                 drop(daemon.kill());
             }
+            super::end_shims(&self.dir.join("docker/exec/containerd/containerd.sock"));
         }
     }
 }

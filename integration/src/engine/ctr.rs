@@ -132,5 +132,6 @@ impl Drop for Ctr {
             eprintln!("containerd does not end by itself");
             drop(self.daemon.kill());
         }
+        super::end_shims(&self.socket);
     }
 }

@@ -39,8 +39,14 @@ impl Host {
         let config = dir.join("runtime.yaml");
         std::fs::write(&config, text).context("cannot write runtime.yaml")?;
         let recorder = dir.join("imafs-runtime");
+        // A whole line at once: engines call side by side.
         let script = format!(
-            "#!/bin/sh\n{{ for word in \"$@\"; do printf '%s\\t' \"$word\"; done; echo; }} >> {}\nexec {} \"$@\"\n",
+            "#!/bin/sh\nexport IMAFS_ENGINE={} IMAFS_RUNTIME_CONFIG={}\nline=; for word in \"$@\"; do line=\"$line$word\t\"; done\n\
+             printf '%s\\n' \"$line\" >> {}\nexec {} \"$@\"\n",
+            // By which the test finds its processes: not every call names one of its paths.
+            scratch.path().display(),
+            // podman's clean-up, which restarts containers, is not told of `--runtime-flag`.
+            config.display(),
             dir.join("calls").display(),
             Self::runtime()?.display()
         );

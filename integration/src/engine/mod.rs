@@ -16,6 +16,7 @@ pub use image::Image;
 
 use anyhow::{Result, ensure};
 use std::borrow::Cow;
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// What storms need of an engine: containers by name, from the signed image, with the profile `exec`.
@@ -34,6 +35,24 @@ pub trait Engine {
 
     /// What stands on the command lines of all its processes, and of nobody else's.
     fn mark(&self) -> Cow<'_, str>;
+}
+
+/// Ends what is left of containerd's shims on this socket, once their engine is gone. One whose deletion was killed would
+/// stay for ever.
+fn end_shims(socket: &Path) {
+    use rustix::process::{Pid, Signal, kill_process};
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let mut words = line.split('\0');
+        let is_shim = words.next().is_some_and(|program| program.ends_with("/containerd-shim-runc-v2"));
+        let pid = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
+        if let (true, Some(pid)) = (is_shim && words.any(|word| Path::new(word) == socket), pid)
+            && let Err(error) = kill_process(pid, Signal::KILL)
+        {
+            eprintln!("cannot end a shim: {error}");
+        }
+    }
 }
 
 /// What a program in a container ended with.

@@ -4,7 +4,8 @@
 #
 # The image is one file with both attributes, and a manifest beside it; every way begins with it and ends with what the
 # engine then has on disk. Nothing of the machine's own engines is touched: each has its storage in DIRECTORY, which must
-# be on a filesystem that keeps security.ima. Needs root, podman, buildah, skopeo; dockerd where it is installed.
+# be on a filesystem that keeps security.ima. Needs root, podman, buildah, skopeo and dockerd. What it prints stands in
+# docs/images.md, and label_paths.rs holds one against the other.
 set -eu
 
 work=$1
@@ -59,6 +60,26 @@ way() { # ENGINE WAY IMAGE COMMAND...
     if "$@" > /dev/null 2> "$work/log"; then image "$engine" "$name" "$result"; else failed "$engine" "$name"; fi
 }
 
+# Where layers are unpacked, without an engine.
+unpack() { # WAY DIRECTORY COMMAND...
+    local name=$1 root=$2
+    shift 2
+    if "$@" tar --extract --xattrs --xattrs-include='*' --file "$work/image.tar" --directory "$root" 2> "$work/log" ||
+        grep -q 'Cannot set.*security.ima' "$work/log"; then
+        tell tar "$name" "$root"
+    else
+        failed tar "$name"
+    fi
+}
+mkdir "$work/tmpfs" "$work/mine"
+chmod 755 "$work"
+mount -t tmpfs tmpfs "$work/tmpfs"
+unpack 'unpack on a tmpfs' "$work/tmpfs"
+umount "$work/tmpfs"
+chown 12345:12345 "$work/mine"
+unpack 'unpack as root of a user namespace, as rootless engines do' "$work/mine" \
+    setpriv --reuid 12345 --regid 12345 --clear-groups unshare --user --map-root-user
+
 way podman 'import tar' localhost/start podman import "$work/image.tar" localhost/start
 
 save_load() { # FORMAT
@@ -106,7 +127,6 @@ buildah_copy() {
 way buildah 'copy of a tree and commit' localhost/buildah-copied buildah_copy
 
 # What is left runs under a dockerd of our own.
-command -v dockerd > /dev/null || exit 0
 dockerd --data-root "$work/docker" --exec-root "$work/docker-exec" --pidfile "$work/docker.pid" --host "unix://$work/docker.sock" \
     --iptables=false --bridge=none --storage-driver overlay2 > "$work/dockerd.log" 2>&1 &
 daemon=$!

@@ -3,8 +3,12 @@
 //! Each engine is one test, because making its image takes longer than most of what is then asked of it.
 
 mod builds;
+mod carried;
 mod commands;
+mod label_paths;
+mod options;
 mod papers;
+mod passed;
 mod readme;
 mod recorded;
 mod refusals;
@@ -18,6 +22,12 @@ use integration::engine::{Cli, Ctr, Ended, Host, Image};
 use integration::process::output;
 use integration::{Need, Scratch, need};
 
+/// One engine at a time: each looks for what it has left in places that are the host's.
+fn alone() -> parking_lot::MutexGuard<'static, ()> {
+    static ALONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    ALONE.lock()
+}
+
 /// What a profile enforcing the shipped exec policy says.
 fn exec_profile(image: &Image) -> String {
     format!("policy: exec\nkey: {}\n", image.keys.certificate.display())
@@ -27,10 +37,9 @@ fn exec_profile(image: &Image) -> String {
 fn host(scratch: &Scratch, image: &Image) -> Result<Host> {
     let locked = "policy: exec\nkey: /nonexistent/key.pem\n".to_owned();
     let permit = "{policy: [immutable], appraise: [log]}";
-    // The serial is said, so that the host remembers none.
-    let manifest = format!("{}labels: manifest\nmanifest-serial: 1\n", exec_profile(image));
-    let mut profiles =
-        vec![("exec", exec_profile(image), permit), ("manifest", manifest, "{}"), ("locked", locked, "{}")];
+    let mut profiles = vec![("exec", exec_profile(image), permit), ("locked", locked, "{}")];
+    profiles.push(("immutable", exec_profile(image).replace("policy: exec", "policy: immutable"), "{}"));
+    profiles.extend(carried::profiles(&exec_profile(image)));
     let policies = scratch.dir("policies")?;
     profiles.extend(seeds::profiles(&policies, &image.keys.certificate)?);
     profiles.extend(users::profiles(&policies, &image.keys.certificate)?);
@@ -62,6 +71,7 @@ fn podman_runs_containers_on_checked_root_filesystems() -> Result<()> {
         Need::Program("runc"),
         Need::Program("mmdebstrap")
     );
+    let _alone = alone();
     let scratch = Scratch::new()?;
     let Some(image) = Image::make(&scratch)? else { return Ok(()) };
     let host = host(&scratch, &image)?;
@@ -74,7 +84,10 @@ fn podman_runs_containers_on_checked_root_filesystems() -> Result<()> {
     commands::on_a_running_container(&podman, &scratch)?;
     refusals::are_told(&podman)?;
     refusals::by_annotation(&podman)?;
+    options::are_heeded(&podman)?;
+    passed::to_the_real_runtime(&podman, &host)?;
     users::of_a_user_namespace(&podman, &["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"])?;
+    carried::by_podman(&scratch, &podman, &carried::labelled_thrice(&scratch, &image)?)?;
     builds::signed_in_stages(&scratch, &podman, &image.keys)?;
     storms::of_containers(&podman)?;
     storms::of_kills(&podman)?;
@@ -91,6 +104,7 @@ fn podman_and_buildah_build_on_layers_that_imafs_mounts() -> Result<()> {
         Need::Program("buildah"),
         Need::Program("mmdebstrap")
     );
+    let _alone = alone();
     let scratch = Scratch::new()?;
     let Some(image) = Image::make(&scratch)? else { return Ok(()) };
     builds::on_checked_layers(&scratch, &host(&scratch, &image)?, &image)
@@ -99,6 +113,7 @@ fn podman_and_buildah_build_on_layers_that_imafs_mounts() -> Result<()> {
 #[test]
 fn the_readme_leads_from_nothing_to_a_refusal() -> Result<()> {
     need!(Need::Root, Need::Fuse, Need::Program("podman"), Need::Program("unshare"));
+    let _alone = alone();
     readme::leads_to_a_refusal(&Scratch::new()?)
 }
 
@@ -108,16 +123,29 @@ fn docker_runs_containers_on_checked_root_filesystems() -> Result<()> {
         Need::Root,
         Need::Fuse,
         Need::Program("dockerd"),
+        Need::Program("docker-compose"),
         Need::Program("runc"),
         Need::Program("mmdebstrap")
     );
+    let _alone = alone();
     let scratch = Scratch::new()?;
     let Some(image) = Image::make(&scratch)? else { return Ok(()) };
     let host = host(&scratch, &image)?;
     let docker = Cli::docker(
         &scratch,
         &host,
-        &["exec", "locked", "nosuch", "tcb-fix", "tcb", "user-fix", "user"],
+        &[
+            "exec",
+            "immutable",
+            "attribute",
+            "manifest",
+            "locked",
+            "nosuch",
+            "tcb-fix",
+            "tcb",
+            "user-fix",
+            "user",
+        ],
         &[],
     )?;
     docker.import(&image.tar, "signed")?;
@@ -126,7 +154,11 @@ fn docker_runs_containers_on_checked_root_filesystems() -> Result<()> {
     refusals::are_told(&docker)?;
     storms::of_containers(&docker)?;
     storms::of_kills(&docker)?;
+    papers::compose_brings_it_up(&docker)?;
+    options::are_heeded(&docker)?;
+    carried::by_docker(&scratch, &docker, &carried::labelled_thrice(&scratch, &image)?)?;
     seeds::commit_drops_labels(&docker)?;
+    seeds::walk_through(&docker)?;
     drop(docker);
     users::of_docker(&scratch, &host, &image)?;
     recorded::calls_are_replayed(&host, "docker")
@@ -135,6 +167,7 @@ fn docker_runs_containers_on_checked_root_filesystems() -> Result<()> {
 #[test]
 fn containerd_runs_containers_on_checked_root_filesystems() -> Result<()> {
     need!(Need::Root, Need::Fuse, Need::Program("containerd"), Need::Program("ctr"), Need::Program("podman"));
+    let _alone = alone();
     let scratch = Scratch::new()?;
     let Some(image) = Image::make(&scratch)? else { return Ok(()) };
     let host = host(&scratch, &image)?;
@@ -159,6 +192,7 @@ fn containerd_runs_containers_on_checked_root_filesystems() -> Result<()> {
     let exec = |program: &[&str]| ctr.say(&[&["task", "exec", "--exec-id", "e", "web"], program].concat());
     exec(&["ls", "/"])?.well()?;
     exec(&["sha256sum", "/etc/hostname"])?.refused("permission denied")?;
+    ctr.say(&["task", "checkpoint", "web"])?.refused("cannot be checkpointed")?;
     ctr.say(&["task", "pause", "web"])?.well()?;
     ctr.say(&["task", "resume", "web"])?.well()?;
     exec(&["ls", "/"])?.well()?;

@@ -37,15 +37,22 @@ fn line_of(pid: i32) -> String {
     String::from_utf8_lossy(&line).replace('\0', " ")
 }
 
-/// Processes on whose command line the engine's own directory stands, engine and clients left out.
+fn environment_of(pid: i32) -> String {
+    let all = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Processes that name the engine's own directory on their command line or in their environment, engine and clients left
+/// out.
 pub fn processes(engine: &dyn Engine) -> Result<Vec<Process>> {
-    let known = ["imafs-runtime", "imafs", "runc", engine.shim()];
+    let known = known(engine);
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let line = line_of(pid);
         let program = line.split(' ').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        if known.contains(&program) && line.contains(&*engine.mark()) {
+        let named = || line.contains(&*engine.mark()) || environment_of(pid).contains(&*engine.mark());
+        if known.contains(&program) && named() {
             all.push(Process { pid, program: program.to_owned(), line: line.clone() });
         }
     }
@@ -75,15 +82,28 @@ pub struct Traces(BTreeSet<PathBuf>);
 
 impl Traces {
     pub fn before(engine: &dyn Engine) -> Result<Self> {
-        Ok(Self(found(engine)?))
+        Ok(Self(found(engine, &known(engine))?))
     }
 
     /// Waits until nothing is there that was not there before, with the runtime's own help.
     pub fn nothing_is_new(&self, engine: &dyn Engine) -> Result<()> {
+        self.nothing_is_new_of(engine, &known(engine))
+    }
+
+    /// The same, after processes were killed. containerd's shim ends when its engine has deleted the container; where the
+    /// deletion was killed, Docker and `ctr` leave the shim, with plain runc as well. It holds no container then: those are
+    /// looked for here as always.
+    pub fn nothing_but_shims_is_new(&self, engine: &dyn Engine) -> Result<()> {
+        let known: Vec<_> =
+            known(engine).into_iter().filter(|name| !name.starts_with("containerd-")).collect();
+        self.nothing_is_new_of(engine, &known)
+    }
+
+    fn nothing_is_new_of(&self, engine: &dyn Engine, programs: &[&str]) -> Result<()> {
         let mut left = Vec::new();
         let clean = until(Duration::from_secs(60), || {
             crate::storms::sweep()?;
-            left = found(engine)?.difference(&self.0).cloned().collect();
+            left = found(engine, programs)?.difference(&self.0).cloned().collect();
             Ok(left.is_empty())
         })?;
         ensure!(clean, "left behind: {left:#?}");
@@ -91,7 +111,11 @@ impl Traces {
     }
 }
 
-fn found(engine: &dyn Engine) -> Result<BTreeSet<PathBuf>> {
+fn known(engine: &dyn Engine) -> Vec<&'static str> {
+    vec!["imafs-runtime", "imafs", "runc", engine.shim()]
+}
+
+fn found(engine: &dyn Engine, programs: &[&str]) -> Result<BTreeSet<PathBuf>> {
     let mut all = BTreeSet::new();
     for directory in KEPT {
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
@@ -106,8 +130,8 @@ fn found(engine: &dyn Engine) -> Result<BTreeSet<PathBuf>> {
     all.extend(registered.filter(ours));
     let mounts = mount_table().into_iter().map(|mount| mount.target);
     all.extend(mounts.filter(|target| target.starts_with("/run/imafs/runtime")));
-    // A shim whose runtime was killed in `delete` stays, with plain runc as well: Docker gives it up. It has no container.
-    let running = processes(engine)?.into_iter().filter(|process| process.program != engine.shim());
+    let running = processes(engine)?.into_iter();
+    let running = running.filter(|process| programs.contains(&process.program.as_str()));
     all.extend(running.map(|process| PathBuf::from(format!("process {}: {}", process.pid, process.line))));
     Ok(all)
 }

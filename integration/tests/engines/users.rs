@@ -1,5 +1,6 @@
 //! Root in the container is somebody else on the host.
 
+use crate::traces::Traces;
 use anyhow::{Context, Result, ensure};
 use integration::Scratch;
 use integration::engine::{Cli, Ended, Engine, Host, Image};
@@ -35,25 +36,20 @@ pub fn of_a_user_namespace(engine: &Cli, options: &[&str]) -> Result<()> {
     let words = words.context("in a user namespace")?;
     ensure!(words.lines().any(|line| line.trim() == ROOT.to_string()), "root is not mapped: {words}");
     for (profile, measured) in [("read-by-mapped", true), ("read-by-root", false)] {
+        let traces = Traces::before(engine)?;
         let options = [options, &["--detach", "--name", profile]].concat();
-        let started = output(&mut engine.run(Some(profile), &options, &["signed", "sleep", "600"]))?;
-        let id = Ended::of(&started).well()?;
+        Ended::of(&output(&mut engine.run(Some(profile), &options, &["signed", "sleep", "600"]))?).well()?;
         engine.say(&["exec", profile, "cat", "/etc/debian_version"])?.well()?;
-        // The list is the host's root's to read, and the container's root is somebody else.
-        let list = list_of(id.lines().last().unwrap_or_default())?;
+        // Through the container's root: podman has a mount namespace of its own for such containers.
+        let list = format!("/proc/{}/root/.imafs/measurements", engine.pid(profile)?);
+        let list = std::fs::read_to_string(&list).with_context(|| format!("cannot read {list}"))?;
         ensure!(list.contains("/etc/debian_version") == measured, "{profile} has measured {list}");
+        // The list is the host's root's to read, and the container's root is somebody else.
         engine.say(&["exec", profile, "cat", "/.imafs/measurements"])?.refused("ermission denied")?;
         output(&mut engine.remove_named(profile))?;
+        traces.nothing_is_new(engine)?;
     }
     Ok(())
-}
-
-/// A running container's measurement list, read on the host.
-fn list_of(id: &str) -> Result<String> {
-    let slots = std::fs::read_dir("/run/imafs/runtime").context("there are no slots")?.flatten();
-    let slot = slots.map(|slot| slot.path()).find(|path| path.to_string_lossy().ends_with(id));
-    let list = slot.context("the container has no slot")?.join("rootfs/.imafs/measurements");
-    std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))
 }
 
 /// Docker, told to map the root of all containers to a user of its own.
