@@ -155,3 +155,24 @@ fn the_directory_is_absent_where_the_host_keeps_it() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_lists_are_their_owners_and_roots_to_read() -> Result<()> {
+    need!();
+    let stand = Stand::new()?;
+    let mount = stand.mount()?.policy(POLICY)?.args(["--control-owner", "1234:1235"]).start()?;
+    let list = mount.path(".imafs/measurements");
+    let read = |user: &str, group: &str| -> Result<bool> {
+        let mut cat = Command::new("setpriv");
+        cat.args(["--reuid", user, "--regid", group, "--clear-groups", "cat"]).arg(&list);
+        Ok(integration::process::output(&mut cat)?.status.success())
+    };
+    for (user, group, may) in
+        [("1234", "1", true), ("1", "1235", true), ("1235", "1234", false), ("1", "0", false)]
+    {
+        ensure!(read(user, group)? == may, "user {user} of group {group}");
+    }
+    ensure!(!std::fs::read(&list)?.is_empty(), "root reads nothing");
+    mount.stop()?;
+    Ok(())
+}

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Linux, LinuxIdMapping, Spec};
 
 use crate::Error;
 
@@ -21,6 +21,8 @@ pub struct Bundle {
     pub root_path: PathBuf,
     /// The root filesystem: absolute, and no symbolic link on the way.
     pub rootfs: PathBuf,
+    /// Who its root is on the host, user and group, where that is another.
+    pub owner: Option<(u32, u32)>,
     /// Its annotations.
     pub annotations: Option<HashMap<String, String>>,
 }
@@ -38,10 +40,20 @@ impl Bundle {
         Ok(Self {
             rootfs: rootfs(&directory, root.path())?,
             root_path: root.path().clone(),
+            owner: spec.linux().as_ref().and_then(owner),
             annotations: spec.annotations().clone(),
             directory,
         })
     }
+}
+
+/// Who root is on the host, by the container's mappings.
+fn owner(linux: &Linux) -> Option<(u32, u32)> {
+    let root = |mappings: &Option<Vec<LinuxIdMapping>>| {
+        let first = mappings.iter().flatten().find(|map| map.container_id() == 0 && map.size() > 0);
+        first.map(LinuxIdMapping::host_id)
+    };
+    Some((root(linux.uid_mappings())?, root(linux.gid_mappings())?))
 }
 
 /// Where `root.path` leads. As with runc, none of it may be a symbolic link (of a relative one: from the bundle on):
@@ -155,6 +167,28 @@ mod tests {
         assert!(redirect(directory.path(), Path::new("/run/x/rootfs"), Path::new("rootfs")).unwrap());
         assert_eq!(read(), before);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no draft is left");
+    }
+
+    #[test]
+    fn root_is_who_the_mappings_say() {
+        let read = |linux: serde_json::Value| {
+            let config =
+                serde_json::json!({ "ociVersion": "1.0.2", "root": { "path": "rootfs" }, "linux": linux });
+            Bundle::read(bundle(&config.to_string()).path()).unwrap().owner
+        };
+        let map = |inside: u32, outside: u32| {
+            serde_json::json!([
+                { "containerID": 1, "hostID": 9, "size": 1 },
+                { "containerID": inside, "hostID": outside, "size": 65536 },
+            ])
+        };
+        assert_eq!(
+            read(serde_json::json!({ "uidMappings": map(0, 100_000), "gidMappings": map(0, 200_000) })),
+            Some((100_000, 200_000))
+        );
+        assert_eq!(read(serde_json::json!({})), None);
+        // Nobody is root in it.
+        assert_eq!(read(serde_json::json!({ "uidMappings": map(5, 1), "gidMappings": map(0, 1) })), None);
     }
 
     #[test]

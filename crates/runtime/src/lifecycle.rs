@@ -74,6 +74,7 @@ struct Prepared {
     state: State,
     profile: Profile,
     options: Vec<(&'static str, String)>,
+    owner: Option<(u32, u32)>,
     source: PathBuf,
 }
 
@@ -136,12 +137,12 @@ fn prepare(invocation: &Invocation, config: &Config, id: &str) -> Result<Option<
         created: false,
         boot: boot(),
     };
-    Ok(Some(Prepared { state, profile: *profile, options, source: bundle.rootfs }))
+    Ok(Some(Prepared { state, profile: *profile, options, owner: bundle.owner, source: bundle.rootfs }))
 }
 
 /// Mounts, points the bundle at the mount, and has the container made.
 fn start(invocation: &Invocation, slot: &Slot, prepared: &mut Prepared) -> Result<ExitStatus, Error> {
-    let Prepared { state, profile, options, source } = prepared;
+    let Prepared { state, profile, options, owner, source } = prepared;
     let target = slot.rootfs();
     slot.prepare(state)?;
     mount::mount(&Request {
@@ -149,6 +150,7 @@ fn start(invocation: &Invocation, slot: &Slot, prepared: &mut Prepared) -> Resul
         profile,
         ns_id: &state.ns_id,
         options,
+        owner: *owner,
         source,
         target: &target,
     })?;

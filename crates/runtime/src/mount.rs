@@ -38,6 +38,7 @@ pub(crate) struct Request<'a> {
     pub profile: &'a Profile,
     pub ns_id: &'a str,
     pub options: &'a [(&'static str, String)],
+    pub owner: Option<(u32, u32)>,
     pub source: &'a Path,
     pub target: &'a Path,
 }
@@ -56,6 +57,12 @@ pub(crate) fn mount(request: &Request<'_>) -> Result<(), Error> {
     // Engines write beneath the mount (`cp` into a container), unless the host knows better.
     if profile_value(request.profile, "cache")?.is_none() {
         command.arg("--cache=shared");
+    }
+    // The container's root reads its own list, unless the host has given it to somebody else.
+    if let Some((uid, gid)) = request.owner
+        && profile_value(request.profile, "control-owner")?.is_none()
+    {
+        command.arg(format!("--control-owner={uid}:{gid}"));
     }
     for (name, value) in request.options {
         command.arg(option(name, value.as_ref()));

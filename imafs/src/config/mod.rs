@@ -11,6 +11,7 @@ mod list;
 mod modes;
 mod mount_config;
 mod options;
+mod owner;
 mod policy_choice;
 mod profile;
 mod schema;
@@ -26,6 +27,7 @@ pub use modes::{
 };
 pub use mount_config::{LabelChoice, MountConfig, Source};
 pub use options::Options;
+pub use owner::Owner;
 pub use policy_choice::{BUILTIN_POLICIES, PolicyChoice};
 pub use profile::{Profile, ProfileError};
 pub use schema::profile_schema;

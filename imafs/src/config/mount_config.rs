@@ -13,6 +13,7 @@ use super::modes::{
     PolicyLoads, PolicyOwner, TpmFail, VerityMode, ViolationMode,
 };
 use super::options::Options;
+use super::owner::Owner;
 use super::policy_choice::PolicyChoice;
 use super::tpm_choice::TpmChoice;
 use super::values::{AuditTarget, HashName, ImageName, NsId};
@@ -132,6 +133,8 @@ pub struct MountConfig {
     pub cache: CacheMode,
     /// How the control directory appears.
     pub control: ControlMode,
+    /// Whose it is.
+    pub control_owner: Owner,
     /// Whether the container may add rules of its own.
     pub policy_owner: PolicyOwner,
     /// How often it may.
@@ -264,6 +267,7 @@ fn complete(
         verity: options.verity.unwrap_or_default(),
         cache: options.cache.unwrap_or_default(),
         control: options.control.unwrap_or_default(),
+        control_owner: options.control_owner.unwrap_or_default(),
         policy_owner: options.policy_owner.unwrap_or_default(),
         policy_loads: options.policy_loads.unwrap_or_default(),
         policy_rules: options.policy_rules.map_or(POLICY_RULES, |rules| rules as usize),

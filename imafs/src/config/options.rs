@@ -15,6 +15,7 @@ use super::modes::{
     AppraiseMode, AuditFormat, CacheMode, ControlMode, LabelStore, MmapCheck, MountFlag, PassthroughMode,
     PolicyLoads, PolicyOwner, TpmFail, VerityMode, ViolationMode,
 };
+use super::owner::Owner;
 use super::policy_choice::is_policy_name;
 use super::tpm_choice::TpmChoice;
 use super::values::{AuditTarget, ByteSize, HashName, ImageName, NsId, Pcr, TemplateName};
@@ -191,6 +192,11 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlMode>,
 
+    /// Whose the control directory is: the container's root, as the host sees it [default: 0:0]
+    #[arg(long, value_name = "UID:GID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_owner: Option<Owner>,
+
     /// Who may load rules: with 'container' it may add to the host's through .imafs, given --control rw [default: host]
     #[arg(long, value_name = "WHO")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -304,6 +310,7 @@ impl Options {
             verity: self.verity.or(under.verity),
             cache: self.cache.or(under.cache),
             control: self.control.or(under.control),
+            control_owner: self.control_owner.or(under.control_owner),
             policy_owner: self.policy_owner.or(under.policy_owner),
             policy_loads: self.policy_loads.or(under.policy_loads),
             policy_rules: self.policy_rules.or(under.policy_rules),

@@ -20,6 +20,12 @@ use super::suggest::nearest;
 #[error("{0}")]
 pub struct ValueError(String);
 
+impl ValueError {
+    pub(super) fn new(message: String) -> Self {
+        Self(message)
+    }
+}
+
 /// Reads a value by its `FromStr` within the parser, which then knows where in the file it stands.
 struct Parsed<T>(PhantomData<T>);
 

@@ -39,6 +39,7 @@ use ima::HashAlgo;
 use monitor::Monitor;
 use serde_json::Value;
 
+use crate::config::Owner;
 use crate::fs::{Attr, Caller, ControlIno, ControlTree, Deferred, Errno, Written};
 
 use content::{Content, Reader, Texts};
@@ -74,6 +75,8 @@ pub struct Permits {
     pub loads: Loads,
     /// How many rules it may have.
     pub rules: usize,
+    /// Its root, as the host sees it: the files are his.
+    pub owner: Owner,
 }
 
 /// Gives the facts for `status`.
@@ -111,7 +114,7 @@ impl Control {
             status,
             permits,
             tree,
-            opens: Opens::default(),
+            opens: Opens::of(permits.owner.uid),
             texts: Texts::default(),
             policy_taken: AtomicBool::new(false),
             policy_loaded: AtomicBool::new(false),
@@ -266,8 +269,8 @@ impl ControlTree for Control {
             ctime: time,
             mode: node.mode() | writes,
             nlink: self.tree.links(ino),
-            uid: 0,
-            gid: 0,
+            uid: self.permits.owner.uid,
+            gid: self.permits.owner.gid,
             rdev: 0,
             blksize: 4096,
         })

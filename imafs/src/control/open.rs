@@ -19,14 +19,15 @@ use super::{new_key, switches};
 /// Open files at once. One process could otherwise fill our memory with snapshots.
 const LIMIT: usize = 4096;
 
-/// Of these, what all users but root can have together, so that the container's owner is never kept out; and what one
-/// of them can have.
+/// Of these, what all users but the owner and the host's root can have together, so that those are never kept out; and
+/// what one of them can have.
 const OTHERS: usize = 2048;
 const EACH: usize = 256;
 
 /// The table of open files, by handle.
 #[derive(Debug, Default)]
 pub(super) struct Opens {
+    owner: u32,
     next: AtomicU64,
     table: Mutex<Table>,
 }
@@ -34,7 +35,7 @@ pub(super) struct Opens {
 #[derive(Debug, Default)]
 struct Table {
     open: HashMap<u64, Arc<Open>>,
-    /// How many each user but root has open; nobody is listed who has none.
+    /// How many each such user has open; nobody is listed who has none.
     by_user: HashMap<u32, usize>,
 }
 
@@ -104,6 +105,11 @@ impl Open {
 }
 
 impl Opens {
+    /// No open file yet, in a directory of this user's.
+    pub(super) fn of(owner: u32) -> Self {
+        Self { owner, ..Self::default() }
+    }
+
     /// Enters an open file, and gives its handle.
     ///
     /// # Errors
@@ -113,7 +119,7 @@ impl Opens {
         if table.open.len() >= LIMIT {
             return Err(Errno::NFILE);
         }
-        if open.user != 0 {
+        if open.user != 0 && open.user != self.owner {
             let others: usize = table.by_user.values().sum();
             let own = table.by_user.entry(open.user).or_default();
             if *own >= EACH || others >= OTHERS {

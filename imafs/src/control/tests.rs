@@ -25,7 +25,7 @@ fn layered() -> Control {
 }
 
 fn of_monitor(access: Access, monitor: Arc<Monitor>) -> Control {
-    let permits = Permits { access, loads: Loads::Many, rules: 16 };
+    let permits = Permits { access, loads: Loads::Many, rules: 16, owner: Owner::default() };
     Control::new(monitor, "web", permits, Box::new(|| json!({ "ns-id": "web" })))
 }
 

@@ -342,7 +342,7 @@ fn control(
         PolicyLoads::Once => Loads::Once,
         PolicyLoads::Many => Loads::Many,
     };
-    let permits = Permits { access, loads, rules: config.policy_rules };
+    let permits = Permits { access, loads, rules: config.policy_rules, owner: config.control_owner };
     Some(Arc::new(Control::new(Arc::clone(monitor), config.ns_id.as_str(), permits, facts)))
 }
 

@@ -44,8 +44,13 @@ pub fn of_a_user_namespace(engine: &Cli, options: &[&str]) -> Result<()> {
         let list = format!("/proc/{}/root/.imafs/measurements", engine.pid(profile)?);
         let list = std::fs::read_to_string(&list).with_context(|| format!("cannot read {list}"))?;
         ensure!(list.contains("/etc/debian_version") == measured, "{profile} has measured {list}");
-        // The list is the host's root's to read, and the container's root is somebody else.
-        engine.say(&["exec", profile, "cat", "/.imafs/measurements"])?.refused("ermission denied")?;
+        // It is the container's root's, whoever he is outside, and nobody else's inside.
+        let seen = engine.say(&["exec", profile, "cat", "/.imafs/measurements"])?.well()?;
+        ensure!(seen.lines().any(|line| list.lines().any(|other| other == line)), "inside it is {seen}");
+        let owner = engine.say(&["exec", profile, "stat", "-c", "%u:%g", "/.imafs/measurements"])?.well()?;
+        ensure!(owner.trim() == "0:0", "it is {owner}'s");
+        let other = engine.say(&["exec", "--user", "1234:1234", profile, "cat", "/.imafs/measurements"])?;
+        other.refused("ermission denied")?;
         output(&mut engine.remove_named(profile))?;
         traces.nothing_is_new(engine)?;
     }
