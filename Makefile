@@ -4,12 +4,16 @@ CARGO ?= cargo
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
+PJDFSTEST := $(TOOLS)/bin/pjdfstest
+PJDFSTEST_VERSION := 0.2.2
+FSX := $(TOOLS)/bin/fsx
+FSX_VERSION := 0.3.2
 
 SEED ?= 1..5
 OPS ?= 100
 
-.PHONY: help build test test-engines demo soak crash bench host-list oracle fuzz check deps keylime fmt fmt-check clippy \
-	doc deny clean
+.PHONY: help build test test-engines demo soak crash bench host-list semantics suites oracle fuzz check deps keylime \
+	fmt fmt-check clippy doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
@@ -18,6 +22,7 @@ help:
 	@echo "make test-engines  containers of podman, Docker and containerd on checked root filesystems; installs those"
 	@echo "make host-list  200 mounts on one TPM, 20 of them killed"
 	@echo "make soak    20 minutes of mixed load on one mount (IMAFS_SOAK_SECONDS)"
+	@echo "make semantics  pjdfstest and fsx on ext4, xfs, btrfs, tmpfs and overlayfs and on mounts of them (IMAFS_BACKINGS=..)"
 	@echo "make crash   500 times kill -9 on a mount with a journal (IMAFS_CRASH_INSTANTS, IMAFS_CRASH_SEED)"
 	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
 	@echo "make fuzz    fuzzes each parser of foreign bytes for 10 minutes (FUZZ_SECONDS)"
@@ -28,7 +33,7 @@ help:
 build: deps
 	$(CARGO) build --workspace --bins
 
-test: check keylime
+test: check keylime suites
 	$(CARGO) build --workspace --bins
 	CARGO="$(CARGO)" scripts/test.sh
 
@@ -53,6 +58,20 @@ bench: deps
 	$(CARGO) build --release -p imafs -p sign -p benches --bins
 	target/release/imafs-bench-journal
 	target/release/imafs-bench-opens
+
+semantics: build suites
+	@scripts/install-deps.sh semantics
+	target/debug/imafs-semantics
+
+suites: $(PJDFSTEST) $(FSX)
+
+$(PJDFSTEST): | deps
+	$(CARGO) install --locked --debug --version $(PJDFSTEST_VERSION) --root $(TOOLS) --target-dir target/tools-build pjdfstest
+	rm -rf target/tools-build
+
+$(FSX): | deps
+	$(CARGO) install --locked --version $(FSX_VERSION) --root $(TOOLS) --target-dir target/tools-build fsx
+	rm -rf target/tools-build
 
 crash: build
 	IMAFS_CRASH_INSTANTS=$${IMAFS_CRASH_INSTANTS:-500} $(CARGO) test -p integration --test crash -- --nocapture

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building, testing and the demo need, if any is missing; with the argument
-# `oracle` or `engines` also those of `make oracle` or `make test-engines`. Says nothing when all are there.
-# Rust itself is not installed: see rustup.rs.
+# `oracle`, `engines` or `semantics` also those of `make oracle`, `make test-engines` or `make semantics`. Says nothing
+# when all are there. Rust itself is not installed: see rustup.rs.
 set -eu
 
 packages='
@@ -17,6 +17,7 @@ fio
 fsverity
 git
 ima-evm-utils
+libacl1-dev
 libtss2-dev
 libtss2-tcti-device0
 libtss2-tcti-swtpm0
@@ -64,12 +65,18 @@ skopeo
 systemd
 uidmap
 '
+# The filesystems that suites are run on.
+semantics_packages='
+btrfs-progs
+xfsprogs
+'
 case "${1:-}" in
     '') ;;
+    semantics) packages="$packages $semantics_packages" ;;
     oracle) packages="$packages $oracle_packages" ;;
     engines) packages="$packages $engine_packages" ;;
     *)
-        echo "usage: install-deps.sh [oracle|engines]" >&2
+        echo "usage: install-deps.sh [oracle|engines|semantics]" >&2
         exit 2
         ;;
 esac

@@ -31,6 +31,7 @@ pub mod requests;
 pub mod scratch;
 pub mod stand;
 pub mod store;
+pub mod suites;
 pub mod swtpm;
 
 pub use door::{Door, Refusal};

@@ -18,6 +18,8 @@ pub enum Need {
     Tpm,
     /// Keylime, where `make test` puts it.
     Keylime,
+    /// pjdfstest and fsx, where `make test` puts them.
+    Suites,
 }
 
 impl Need {
@@ -28,6 +30,7 @@ impl Need {
             Need::Fuse => std::fs::File::open("/dev/fuse").err().map(|e| format!("/dev/fuse: {e}")),
             Need::Program(name) => not_installed(name),
             Need::Tpm => ["swtpm", "tpm2_pcrread", "evmctl"].into_iter().find_map(not_installed),
+            Need::Suites => crate::suites::missing(),
             Need::Keylime => (!crate::keylime::python().is_file())
                 .then(|| "Keylime is not installed: run scripts/install-keylime.sh".to_owned()),
         }
