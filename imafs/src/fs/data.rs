@@ -39,21 +39,14 @@ impl Filesystem {
             Err(errno) => return reply(Err(errno)),
         };
         node.opens.lock().reads(Handle(fh).renewal());
-        let mut data = vec![0_u8; usize::try_from(size).unwrap_or(0)];
-        match fill(&fd, &mut data, offset, ReadWriteFlags::NOWAIT) {
-            Ok(length) => {
-                data.truncate(length);
-                reply(Ok(data));
-            }
+        match filled(&fd, size, offset, ReadWriteFlags::NOWAIT) {
+            Ok(data) => reply(Ok(data)),
             Err(Errno::AGAIN | Errno::OPNOTSUPP) => {
                 let fs = Arc::clone(self);
                 node.reading.fetch_add(1, Ordering::AcqRel);
                 self.waits.submit_free(move || {
-                    let length = fill(&fd, &mut data, offset, ReadWriteFlags::empty());
-                    reply(length.map(|length| {
-                        data.truncate(length);
-                        data
-                    }));
+                    // Memory is taken when it is its turn: nothing limits how many wait.
+                    reply(filled(&fd, size, offset, ReadWriteFlags::empty()));
                     // A RELEASE that waited for this answer is at the device now.
                     node.reading.fetch_sub(1, Ordering::AcqRel);
                     fs.request_handled();
@@ -210,6 +203,14 @@ fn write_all(fd: &OwnedFd, data: &[u8], offset: u64) -> Result<u32, Errno> {
         }
     }
     u32::try_from(done).map_err(|_| Errno::OVERFLOW)
+}
+
+/// Up to `size` bytes from `offset` on, as [`fill`] has it.
+fn filled(fd: &OwnedFd, size: u32, offset: u64, flags: ReadWriteFlags) -> Result<Vec<u8>, Errno> {
+    let mut data = vec![0_u8; usize::try_from(size).unwrap_or(0)];
+    let length = fill(fd, &mut data, offset, flags)?;
+    data.truncate(length);
+    Ok(data)
 }
 
 /// Fills `buffer` from `offset` on, up to the end of the file. With `NOWAIT` it is all or [`Errno::AGAIN`]: a
