@@ -3,6 +3,15 @@
 //! Between the device and the server stand two threads that keep a copy of each request. They take part in three places:
 //! locks are agreed to and granted, so that they are asked for; the longer answer to a copy is declined, so that the older
 //! request follows; and one attribute is never answered until its reader has been interrupted.
+//!
+//! Run it as root: `cargo run -p imafs --example record-requests`. It needs /dev/fuse and getfattr.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a recording that fails fails loudly")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[path = "../tests/requests/known.rs"]
+#[expect(dead_code, reason = "what a request says is for the tests")]
+mod known;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -21,8 +30,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Flock, FlockType, Pid, Signal};
 
-use super::common;
-use super::known::{GID, UID};
+use known::{GID, UID};
 
 type Kept = Arc<Mutex<Vec<Vec<u8>>>>;
 
@@ -168,9 +176,7 @@ fn call(at: &Path) {
     fs::metadata(path("näme")).unwrap_err();
 }
 
-#[test]
-#[ignore = "makes fuzz/corpus/request anew; needs root, /dev/fuse and getfattr"]
-fn record() {
+fn main() {
     let scratch = tempfile::tempdir_in("/var/tmp").unwrap();
     let (source, target) = (scratch.path().join("source"), scratch.path().join("target"));
     fs::create_dir_all(source.join("here")).unwrap();
@@ -226,12 +232,12 @@ fn write(kept: &[Vec<u8>]) {
     fs::create_dir_all(&corpus).unwrap();
     let mut found: BTreeMap<&str, &[u8]> = BTreeMap::new();
     for request in kept {
-        if let Some(known) = super::known::ALL.iter().find(|known| known.is(request)) {
+        if let Some(known) = known::ALL.iter().find(|known| known.is(request)) {
             found.entry(known.name).or_insert(request);
         }
     }
     let missing: Vec<_> =
-        super::known::ALL.iter().map(|known| known.name).filter(|name| !found.contains_key(name)).collect();
+        known::ALL.iter().map(|known| known.name).filter(|name| !found.contains_key(name)).collect();
     assert!(missing.is_empty(), "the kernel sent none of {missing:?}");
     for (name, request) in found {
         fs::write(corpus.join(name), request).unwrap();
