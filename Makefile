@@ -12,8 +12,8 @@ FSX_VERSION := 0.3.2
 SEED ?= 1..5
 OPS ?= 100
 
-.PHONY: help build test test-engines demo soak crash bench host-list semantics suites oracle fuzz check deps keylime \
-	fmt fmt-check clippy doc deny clean
+.PHONY: help build test test-engines demo soak crash bench bench-containers host-list semantics suites oracle fuzz check \
+	deps keylime fmt fmt-check clippy doc deny clean
 
 help:
 	@echo "make build   the programs, in target/debug"
@@ -27,6 +27,7 @@ help:
 	@echo "make oracle  generated scenarios on a real kernel in qemu and on imafs (SEED=1..50 OPS=100 KEEP=dir)"
 	@echo "make fuzz    fuzzes each parser of foreign bytes for 10 minutes (FUZZ_SECONDS)"
 	@echo "make bench   what measuring costs, with and without a TPM and a journal; writes benches/results"
+	@echo "make bench-containers  what imafs costs a container's start under each engine; installs those"
 	@echo "make fmt     formats the sources"
 	@echo "make check   what of 'make test' needs no root and no mount"
 
@@ -72,6 +73,11 @@ $(PJDFSTEST): | deps
 $(FSX): | deps
 	$(CARGO) install --locked --version $(FSX_VERSION) --root $(TOOLS) --target-dir target/tools-build fsx
 	rm -rf target/tools-build
+
+bench-containers: deps
+	@scripts/install-deps.sh engines
+	$(CARGO) build --release -p imafs -p runtime -p sign -p benches --bins
+	target/release/imafs-bench-containers
 
 crash: build
 	IMAFS_CRASH_INSTANTS=$${IMAFS_CRASH_INSTANTS:-500} $(CARGO) test -p integration --test crash -- --nocapture

@@ -78,7 +78,7 @@ impl Results {
         }
         let width = self.cells.iter().map(|cell| cell.name.len()).max().unwrap_or_default();
         let mut text = format!("{}\n\n{}, median of {} rounds\n\n", self.question, self.unit, self.rounds);
-        text += &format!("| {:<width$} | median | slowest | fastest | ratio | {} |\n", "", facts.join(" | "));
+        text += &format!("| {:<width$} | median | lowest | highest | ratio | {} |\n", "", facts.join(" | "));
         text += &format!("|{}|--:|--:|--:|--:|{}\n", "-".repeat(width + 2), "--:|".repeat(facts.len()));
         for cell in &self.cells {
             let (low, high) = cell.extremes();

@@ -146,7 +146,11 @@ impl Cli {
 
     /// A command line of this engine.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut all = self.base.iter();
+        self.command_from(&self.base, words)
+    }
+
+    fn command_from(&self, base: &[OsString], words: &[&str]) -> Command {
+        let mut all = base.iter();
         let mut command = Command::new(all.next().cloned().unwrap_or_default());
         command.args(all).args(words).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         command
@@ -170,7 +174,42 @@ impl Cli {
 
     /// `run` with a profile (none: unchecked), options, and the image with its program.
     pub fn run(&self, profile: Option<&str>, options: &[&str], image_and_program: &[&str]) -> Command {
-        let mut command = self.command(&["run", "--network", "none"]);
+        self.run_from(&self.base, profile, options, image_and_program)
+    }
+
+    /// `run` with the real runtime alone.
+    pub fn run_plain(&self, options: &[&str], image_and_program: &[&str]) -> Command {
+        self.run_from(&self.plain_base(), None, options, image_and_program)
+    }
+
+    /// A command line about a container of the real runtime, which would not take our options.
+    pub fn command_plain(&self, words: &[&str]) -> Command {
+        self.command_from(&self.plain_base(), words)
+    }
+
+    fn plain_base(&self) -> Vec<OsString> {
+        let ours = ["--runtime", "--runtime-flag"];
+        let mut base = self.base.iter();
+        let mut plain: Vec<OsString> = base.next().into_iter().cloned().collect();
+        while let (Some(name), Some(value)) = (base.next(), base.next()) {
+            if !ours.iter().any(|ours| name == ours) {
+                plain.extend([name.clone(), value.clone()]);
+            }
+        }
+        if self.kind == Kind::Podman {
+            plain.extend(["--runtime", "runc"].map(OsString::from));
+        }
+        plain
+    }
+
+    fn run_from(
+        &self,
+        base: &[OsString],
+        profile: Option<&str>,
+        options: &[&str],
+        image_and_program: &[&str],
+    ) -> Command {
+        let mut command = self.command_from(base, &["run", "--network", "none"]);
         match (self.kind, profile) {
             (Kind::Podman, profile) => {
                 // Its defaults are above the hard limits of a container that tests run in.

@@ -84,8 +84,14 @@ impl Ctr {
         Ok(())
     }
 
+    /// `run` of a container with the real runtime alone.
+    pub fn run_plain(&self, options: &[&str], id: &str, program: &[&str]) -> Command {
+        let mut command = self.command(&["run"]);
+        command.args(options).args([self.image.as_str(), id]).args(program);
+        command
+    }
+
     /// `run` of a container with a profile.
-    ///
     pub fn run(&self, profile: &str, options: &[&str], id: &str, program: &[&str]) -> Command {
         let mut command = self.command(&["run", "--runc-binary"]);
         command.arg(&self.recorder).args(["--annotation", &format!("org.imafs.profile={profile}")]);
