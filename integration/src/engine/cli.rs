@@ -308,8 +308,9 @@ impl Drop for Cli {
         // Whatever a failed test left running would hold the scratch directory.
         if let Ok(list) = self.say(&["ps", "--all", "--quiet"]) {
             for id in list.words.split_whitespace() {
-                let gone = self.say(&["rm", "--force", id]);
-                drop(gone);
+                // By the real runtime those that are its own, which does not know our options.
+                drop(output(&mut self.command_plain(&["rm", "--force", id])));
+                drop(self.say(&["rm", "--force", id]));
             }
         }
         if let Some(mut daemon) = self.daemon.take() {
