@@ -21,8 +21,6 @@ mod names;
 mod owners;
 #[path = "fs/paths.rs"]
 mod paths;
-#[path = "fs/setid.rs"]
-mod setid;
 #[path = "fs/sharing.rs"]
 mod sharing;
 #[path = "fs/stacks.rs"]

@@ -83,14 +83,22 @@ impl Filesystem {
         });
     }
 
-    /// Writes `data` at `offset` and tells how many bytes of it were written. With `kill` set-id bits drop.
+    /// Writes `data` at `offset` and tells how many bytes of it were written.
     ///
     /// # Errors
     /// What `pwrite(2)` gives when nothing could be written.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], kill: bool) -> Result<u32, Errno> {
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8]) -> Result<u32, Errno> {
         let fd = self.writer(ino)?;
-        let write = || write_all(&fd, data, offset);
-        if kill { self.dropping_set_id(ino, &fd, write) } else { write() }
+        let mut done = 0;
+        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+            match retry_on_intr(|| pwrite(&fd, rest, offset.saturating_add(done as u64))) {
+                Ok(0) => break,
+                Ok(written) => done += written,
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        u32::try_from(done).map_err(|_| Errno::OVERFLOW)
     }
 
     /// Writes the file's content, and its attributes unless `data_only`, to the disk.
@@ -106,17 +114,11 @@ impl Filesystem {
         }
     }
 
-    /// Allocates, deallocates or moves space. `mode` is as in `fallocate(2)`. Whether the caller may keep set-id bits the
-    /// request does not tell, so they drop.
-    pub fn fallocate(self: &Arc<Self>, ino: Ino, offset: u64, length: u64, mode: i32, reply: Reply<()>) {
+    /// Allocates, deallocates or moves space. `mode` is as in `fallocate(2)`.
+    pub fn fallocate(&self, ino: Ino, offset: u64, length: u64, mode: i32, reply: Reply<()>) {
         let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         match self.writer(ino) {
-            Ok(fd) => {
-                let fs = Arc::clone(self);
-                self.waits.submit_free(move || {
-                    reply(fs.dropping_set_id(ino, &fd, || fallocate(&fd, flags, offset, length)));
-                });
-            }
+            Ok(fd) => self.waits.submit_free(move || reply(fallocate(fd, flags, offset, length))),
             Err(errno) => reply(Err(errno)),
         }
     }
@@ -140,10 +142,9 @@ impl Filesystem {
         i64::try_from(found).map_err(|_| Errno::OVERFLOW)
     }
 
-    /// Copies up to `length` bytes between two open files, and tells how many. Set-id bits drop as in
-    /// [`Filesystem::fallocate`].
+    /// Copies up to `length` bytes between two open files, and tells how many.
     pub fn copy_file_range(
-        self: &Arc<Self>,
+        &self,
         (from, from_offset): (Ino, u64),
         (to, to_offset): (Ino, u64),
         length: u64,
@@ -159,12 +160,10 @@ impl Filesystem {
             Err(errno) => return reply(Err(errno)),
         };
         let length = usize::try_from(length.min(COPY_PIECE)).unwrap_or(usize::MAX);
-        let fs = Arc::clone(self);
         self.waits.submit_free(move || {
             let (mut from_offset, mut to_offset) = (from_offset, to_offset);
-            let copied = fs.dropping_set_id(to, &writer, || {
-                copy_file_range(&reader, Some(&mut from_offset), &writer, Some(&mut to_offset), length)
-            });
+            let copied =
+                copy_file_range(reader, Some(&mut from_offset), writer, Some(&mut to_offset), length);
             reply(copied.and_then(|copied| u32::try_from(copied).map_err(|_| Errno::OVERFLOW)));
         });
     }
@@ -189,20 +188,6 @@ impl Filesystem {
         let path_fd = node.path_fd()?;
         node.opens.lock().writer(&path_fd)
     }
-}
-
-/// Writes `data` at `offset`, as far as it goes.
-fn write_all(fd: &OwnedFd, data: &[u8], offset: u64) -> Result<u32, Errno> {
-    let mut done = 0;
-    while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
-        match retry_on_intr(|| pwrite(fd, rest, offset.saturating_add(done as u64))) {
-            Ok(0) => break,
-            Ok(written) => done += written,
-            Err(errno) if done == 0 => return Err(errno),
-            Err(_) => break,
-        }
-    }
-    u32::try_from(done).map_err(|_| Errno::OVERFLOW)
 }
 
 /// Up to `size` bytes from `offset` on, as [`fill`] has it.

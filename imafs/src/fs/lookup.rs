@@ -152,7 +152,7 @@ impl Filesystem {
         // Each open of a file with several names is preceded by a lookup, so that the name on record is the one
         // it was opened by.
         let entry_ttl = if has_several(attr.kind(), attr.nlink) { Duration::ZERO } else { ttl };
-        Entry { ino: node.ino(), attr, entry_ttl, attr_ttl: self.attr_ttl_of(node, &attr) }
+        Entry { ino: node.ino(), attr, entry_ttl, attr_ttl: ttl }
     }
 }
 

@@ -5,7 +5,7 @@
 //! fsync) is handed to a pool and answered from there; work of one inode stays in order.
 //!
 //! One file per family of operations: `lookup` and `forget`, `attr` and `setattr`, `readdir`, `make`, `remove` and
-//! `rename`, `xattr`, `open`, `create` and `release`, `data`, `setid`, `ioctl`, `statfs`, `policy_file`. Beneath them: `backing`
+//! `rename`, `xattr`, `open`, `create` and `release`, `data`, `ioctl`, `statfs`, `policy_file`. Beneath them: `backing`
 //! (the tree), `vault` (descriptors), `node` and `table` (inode records), `names` and `path` (what they are called),
 //! `opens` (who has a record open), `turns` (opens that wait for a close), `watch` (labels owed when a mapping ends),
 //! `caller` (credentials for creating), `pool`.
@@ -42,7 +42,6 @@ mod release;
 mod remove;
 mod rename;
 mod setattr;
-mod setid;
 mod statfs;
 mod table;
 mod turns;

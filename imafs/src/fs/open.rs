@@ -10,13 +10,11 @@ use std::sync::atomic::Ordering;
 use monitor::{Access, Begun, Denial, Grant, Names, Object, Step, Work};
 use rustix::fs::{FileType, OFlags};
 
-use super::attr::stat;
 use super::data::Reply;
-use super::kernel::{Kernel, Lent};
+use super::kernel::Lent;
 use super::node::Node;
 use super::opens::{OpenMode, Opens};
 use super::pool::Next;
-use super::setid::{Unprivileged, is_set_id};
 use super::vault::reopen;
 use super::{Caller, ControlIno, Entry, Errno, Filesystem, Ino};
 
@@ -194,9 +192,8 @@ impl Filesystem {
         let path_fd = node.path_fd()?;
         let writable = grant.writable();
         let flush = writable;
-        let set_id = writable && is_set_id(u32::from(stat(&path_fd)?.stx_mode));
         let mut opens = node.opens.lock();
-        let mode = opens.mode.unwrap_or_else(|| self.choose(&mut opens, grant, set_id, &path_fd));
+        let mode = opens.mode.unwrap_or_else(|| self.choose(&mut opens, grant, &path_fd));
         if writable {
             opens.content_changes();
         }
@@ -214,10 +211,6 @@ impl Filesystem {
         };
         opens.count(writable, mode);
         drop(opens);
-        if set_id && mode == OpenMode::Lent {
-            // What the kernel was told of the mode may be wrong after its next write.
-            self.mode_changed(node.ino());
-        }
         if let Some(counter) = self.opened.get(usize::from(mode == OpenMode::Lent)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
@@ -225,11 +218,10 @@ impl Filesystem {
     }
 
     /// The mode for an inode that is not open: small files are read through the page cache, where the pages stay
-    /// and no request follows to refresh the access time; writers and large files are left to the kernel. Writers of files
-    /// with set-id bits are not: see `setid`.
-    fn choose(&self, opens: &mut Opens, grant: &Grant, set_id: bool, path_fd: &impl AsFd) -> OpenMode {
+    /// and no request follows to refresh the access time; writers and large files are left to the kernel.
+    fn choose(&self, opens: &mut Opens, grant: &Grant, path_fd: &impl AsFd) -> OpenMode {
         let small = grant.content().size() <= self.options.page_cache_limit;
-        if !self.lends() || opens.unlendable || set_id || (small && !grant.writable()) {
+        if !self.lends() || opens.unlendable || (small && !grant.writable()) {
             return OpenMode::Cached;
         }
         if opens.lent.is_some() {
@@ -240,11 +232,7 @@ impl Filesystem {
             self.lending.store(false, Ordering::Relaxed);
             return OpenMode::Cached;
         }
-        let lend = |kernel: &Arc<dyn Kernel>| {
-            let _acting = Unprivileged::begin()?;
-            kernel.lend(path_fd.as_fd())
-        };
-        match self.kernel.get().map(lend) {
+        match self.kernel.get().map(|kernel| kernel.lend(path_fd.as_fd())) {
             Some(Ok(file)) => {
                 opens.lent = Some(file);
                 OpenMode::Lent

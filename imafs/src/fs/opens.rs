@@ -101,11 +101,6 @@ impl Opens {
         }
     }
 
-    /// Whether the kernel writes the file itself.
-    pub(super) fn is_lent_to_writers(&self) -> bool {
-        self.writers > 0 && self.mode == Some(OpenMode::Lent)
-    }
-
     /// Whether any open stands.
     pub(super) fn is_open(&self) -> bool {
         self.readers > 0 || self.writers > 0

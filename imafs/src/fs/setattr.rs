@@ -1,7 +1,7 @@
 //! SETATTR: truncate, chown, chmod and utimens, in that order.
 //!
-//! The kernel has checked the caller. A change of owner drops set-id bits on the backing file by itself; that and the
-//! change of size must come before the change of mode, or they would undo it.
+//! The kernel has checked the caller and sends the mode that is left after set-id bits were dropped; the change of
+//! owner or size on the backing file must therefore come before the change of mode, or it would undo it.
 
 use monitor::Change;
 use rustix::fs::{AtFlags, CWD, Gid, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
@@ -38,18 +38,18 @@ pub struct SetAttr {
 }
 
 impl Filesystem {
-    /// Changes attributes and gives the new ones. With `kill` a change of size drops set-id bits.
+    /// Changes attributes and gives the new ones.
     ///
     /// # Errors
     /// What the backing filesystem gives.
-    pub fn setattr(&self, ino: Ino, change: &SetAttr, kill: bool) -> Result<Attr, Errno> {
+    pub fn setattr(&self, ino: Ino, change: &SetAttr) -> Result<Attr, Errno> {
         if let Some(control) = ino.control() {
             return self.setattr_control(control, change);
         }
         self.refuse_if_read_only()?;
         let node = self.table.find(ino)?;
         if let Some(size) = change.size {
-            self.truncate(&node, size, kill)?;
+            self.truncate(&node, size)?;
         }
         let fd = node.path_fd()?;
         if change.uid.is_some() || change.gid.is_some() {
@@ -67,20 +67,15 @@ impl Filesystem {
         self.getattr(ino)
     }
 
-    fn truncate(&self, node: &Node, size: u64, kill: bool) -> Result<(), Errno> {
+    fn truncate(&self, node: &Node, size: u64) -> Result<(), Errno> {
         let writable = {
             let mut opens = node.opens.lock();
             opens.content_changes();
             opens.open_writer()
         };
-        let truncate = || match &writable {
-            Some(fd) => ftruncate(fd, size),
-            None => sys::truncate::truncate(node.link()?.path(), size),
-        };
-        if kill {
-            self.dropping_set_id(node.ino(), node.path_fd()?, truncate)?
-        } else {
-            truncate()?
+        match writable {
+            Some(fd) => ftruncate(fd, size)?,
+            None => sys::truncate::truncate(node.link()?.path(), size)?,
         }
         self.monitor.changed(node, Change::Content);
         Ok(())

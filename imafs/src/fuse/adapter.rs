@@ -3,12 +3,13 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::device::Device;
 use super::pending::{Opening, Owed, Pending};
 use super::request::{Header, NewFile, Operation, Request};
 use super::wire::Listing;
-use crate::fs::{Attr, DirOpened, Entry, Errno, Filesystem, Ino, Looked};
+use crate::fs::{DirOpened, Entry, Errno, Filesystem, Ino, Looked};
 
 /// The most that one listing is answered with. The C library asks for 32 KiB.
 const LISTING_MAX: u32 = 128 << 10;
@@ -48,10 +49,10 @@ impl Adapter {
         };
         match *operation {
             Operation::Lookup { name } => reply.looked(fs.lookup(node, name)),
-            Operation::GetAttr => self.attributes(node, fs.getattr(node), reply),
-            Operation::Statx => self.extended(node, reply),
-            Operation::SetAttr { change, kill } => {
-                self.attributes(node, fs.setattr(node, &change, kill), reply);
+            Operation::GetAttr => reply.attr(self.attr_ttl(node), fs.getattr(node)),
+            Operation::Statx => reply.extended(self.attr_ttl(node), fs.statx(node)),
+            Operation::SetAttr { change, kill: _ } => {
+                reply.attr(self.attr_ttl(node), fs.setattr(node, &change));
             }
             Operation::ReadLink => reply.data(fs.readlink(node)),
             Operation::Symlink { name, target } => made(reply, fs.symlink(caller, node, name, target)),
@@ -107,9 +108,7 @@ impl Adapter {
             Operation::Read { fh, offset, size } => {
                 fs.read(node, fh, offset, size, reply.later(Pending::data));
             }
-            Operation::Write { fh, offset, data, kill } => {
-                self.write(header, (fh, offset), data, kill, reply);
-            }
+            Operation::Write { fh, offset, data, kill: _ } => self.write(header, fh, offset, data, reply),
             Operation::Flush { fh } => reply.empty(fs.flush(node, fh)),
             Operation::Release { fh, flags } => {
                 fs.release(node, fh, flags);
@@ -134,13 +133,8 @@ impl Adapter {
         }
     }
 
-    fn attributes(&self, node: Ino, result: Result<Attr, Errno>, reply: Pending) {
-        reply.attr(result.map(|attr| (attr, self.fs.attr_ttl(node, &attr))));
-    }
-
-    fn extended(&self, node: Ino, reply: Pending) {
-        let found = self.fs.statx(node);
-        reply.extended(found.map(|found| (found, self.fs.attr_ttl(node, &found.attr))));
+    fn attr_ttl(&self, node: Ino) -> Duration {
+        if node.control().is_some() { Duration::ZERO } else { self.fs.ttl() }
     }
 
     fn open(&self, header: &Header, flags: i32, reply: Opening) {
@@ -161,10 +155,10 @@ impl Adapter {
         self.fs.create(&header.caller, header.node, name, mode, umask, flags, Box::new(reply));
     }
 
-    fn write(&self, header: &Header, (fh, offset): (u64, u64), data: &[u8], kill: bool, reply: Pending) {
+    fn write(&self, header: &Header, fh: u64, offset: u64, data: &[u8], reply: Pending) {
         let Header { node, caller, .. } = header;
         match node.control() {
-            None => reply.written(self.fs.write(*node, offset, data, kill)),
+            None => reply.written(self.fs.write(*node, offset, data)),
             Some(_) => {
                 let answer = reply.later(Pending::written);
                 self.fs.write_control(caller, *node, fh, offset, data, answer);

@@ -18,14 +18,14 @@ impl Pending {
         });
     }
 
-    /// Answers with attributes, and how long they may be believed.
-    pub(super) fn attr(self, result: Result<(Attr, Duration), Errno>) {
-        self.with(result, |message, (attr, ttl)| message.attr_out(&attr, ttl));
+    /// Answers with attributes, to be believed for `ttl`.
+    pub(super) fn attr(self, ttl: Duration, result: Result<Attr, Errno>) {
+        self.with(result, |message, attr| message.attr_out(&attr, ttl));
     }
 
     /// The same with what `statx(2)` shows beyond them.
-    pub(super) fn extended(self, result: Result<(Extended, Duration), Errno>) {
-        self.with(result, |message, (found, ttl)| message.statx_out(&found, ttl));
+    pub(super) fn extended(self, ttl: Duration, result: Result<Extended, Errno>) {
+        self.with(result, |message, found| message.statx_out(&found, ttl));
     }
 
     /// Answers with the figures of the filesystem.

@@ -21,7 +21,7 @@ const STACK_DEPTH: u32 = 1;
 /// Wanted in every mount.
 ///
 /// Not among them, on purpose: ATOMIC_O_TRUNC (the check comes before the truncation), WRITEBACK_CACHE (excludes
-/// lending), HANDLE_KILLPRIV (it does not say who writes; _V2 does, see `fs/setid.rs`), POSIX_LOCKS and FLOCK_LOCKS (the
+/// lending), HANDLE_KILLPRIV and _V2 (the kernel then leaves set-id bits to us), POSIX_LOCKS and FLOCK_LOCKS (the
 /// kernel's own are right for a local filesystem), EXPORT_SUPPORT.
 ///
 /// Nor is ASYNC_READ. With it the kernel holds a file open until the reply to its last read-ahead has been worked off,
@@ -38,7 +38,6 @@ const ALWAYS: Capabilities = Capabilities::BIG_WRITES
     .union(Capabilities::DO_READDIRPLUS)
     .union(Capabilities::READDIRPLUS_AUTO)
     .union(Capabilities::HAS_IOCTL_DIR)
-    .union(Capabilities::HANDLE_KILLPRIV_V2)
     .union(Capabilities::ASYNC_DIO);
 
 /// Wanted when nobody else writes the source.
