@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use appraise::{IMA, StoredLabel};
 use monitor::{Access, Change, Object};
-use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
+use rustix::fs::{AtFlags, CWD, Mode, XattrFlags, chmodat, getxattr, listxattr, removexattr, setxattr, stat};
 
 use super::data::Reply;
 use super::node::Node;
@@ -83,7 +83,8 @@ impl Filesystem {
         answer(names, size)
     }
 
-    /// Sets an attribute. `flags` are those of `setxattr(2)`.
+    /// Sets an attribute. `flags` are those of `setxattr(2)`. An access list by a caller who is neither of the file's
+    /// group nor privileged `kills_sgid`; the backing sees this process as the caller, and would keep the bit.
     ///
     /// # Errors
     /// The monitor's refusal, or what the backing filesystem gives.
@@ -94,9 +95,14 @@ impl Filesystem {
         name: &OsStr,
         value: &[u8],
         flags: i32,
+        kills_sgid: bool,
     ) -> Result<(), Errno> {
         let node = self.node_for_label(caller, ino, name, Some(value))?;
         let flags = XattrFlags::from_bits(flags.cast_unsigned()).ok_or(Errno::INVAL)?;
+        if kills_sgid {
+            // Before the list, which may let the group execute the file.
+            drop_sgid(&node)?;
+        }
         setxattr(node.link()?.path(), self.stored_as(name)?, value, flags)?;
         if name == IMA {
             self.monitor.changed(node.as_ref(), Change::Label(value.first().copied()));
@@ -175,6 +181,16 @@ impl Filesystem {
             value => answer(value?, size),
         }
     }
+}
+
+/// Takes S_ISGID off a file.
+fn drop_sgid(node: &Node) -> Result<(), Errno> {
+    let link = node.link()?;
+    let mode = Mode::from_raw_mode(stat(link.path())?.st_mode & 0o7777);
+    if mode.contains(Mode::SGID) {
+        chmodat(CWD, link.path(), mode.difference(Mode::SGID), AtFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// Reads a value or list of unknown length.

@@ -67,8 +67,8 @@ impl Adapter {
                 reply.empty(fs.rename(node, name, to, new_name, flags));
             }
             Operation::StatFs => reply.statfs(fs.statfs()),
-            Operation::SetXattr { name, value, flags, acl_kills_sgid: _ } => {
-                reply.empty(fs.setxattr(caller, node, name, value, flags));
+            Operation::SetXattr { name, value, flags, acl_kills_sgid } => {
+                reply.empty(fs.setxattr(caller, node, name, value, flags, acl_kills_sgid));
             }
             Operation::GetXattr { name, size } => {
                 fs.getxattr(node, name, size, reply.later(Pending::xattr));

@@ -34,6 +34,8 @@ const ALWAYS: Capabilities = Capabilities::BIG_WRITES
     .union(Capabilities::INIT_EXT)
     .union(Capabilities::DONT_MASK)
     .union(Capabilities::POSIX_ACL)
+    // With it an access list says whether its setter may keep S_ISGID.
+    .union(Capabilities::SETXATTR_EXT)
     .union(Capabilities::PARALLEL_DIROPS)
     .union(Capabilities::DO_READDIRPLUS)
     .union(Capabilities::READDIRPLUS_AUTO)

@@ -232,3 +232,48 @@ fn the_time_of_birth_is_that_of_the_source_and_of_nothing_where_there_is_none() 
     let found = statx(CWD, rig.at(".imafs"), AtFlags::empty(), StatxFlags::ALL).unwrap();
     assert_eq!(found.stx_mask & StatxFlags::BTIME.bits(), 0);
 }
+
+/// The mode of a file with S_ISGID and another's group after its owner gave it an ACL with group exec.
+fn set_by_acl(directory: &std::path::Path) -> u32 {
+    let file = directory.join("file");
+    let by_owner = file.clone();
+    std::thread::spawn(move || {
+        sys::credentials::set_fsgid(65_534).unwrap();
+        sys::credentials::set_fsuid(65_534).unwrap();
+        // What the mode 0755 says.
+        let entries = [(1_u16, 7_u16), (4, 5), (32, 5)];
+        let mut acl = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions) in entries {
+            acl.extend(tag.to_le_bytes());
+            acl.extend(permissions.to_le_bytes());
+            acl.extend(u32::MAX.to_le_bytes());
+        }
+        setxattr(&by_owner, "system.posix_acl_access", &acl, XattrFlags::empty()).unwrap();
+    })
+    .join()
+    .unwrap();
+    fs::metadata(&file).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn an_acl_by_who_is_not_of_the_group_drops_its_bit() {
+    if !can_mount() {
+        return;
+    }
+    for setting in ALL {
+        let rig = Rig::new(setting);
+        for (group, wanted) in [(1234, 0o755), (0, 0o755), (65_534, 0o2755)] {
+            let mut modes = Vec::new();
+            for (at, under) in [(rig.at("under"), true), (rig.at("mount"), false)] {
+                let directory = at.with_file_name(format!("{}-{group}", at.file_name().unwrap().display()));
+                fs::create_dir(&directory).unwrap();
+                fs::write(directory.join("file"), "x").unwrap();
+                chown(directory.join("file"), Some(65_534), Some(group)).unwrap();
+                fs::set_permissions(directory.join("file"), fs::Permissions::from_mode(0o2644)).unwrap();
+                let name = directory.file_name().unwrap().to_str().unwrap().to_owned();
+                modes.push(set_by_acl(&if under { rig.under(&name) } else { directory }));
+            }
+            assert_eq!(modes, [wanted, wanted], "{setting:?}, group {group}");
+        }
+    }
+}
