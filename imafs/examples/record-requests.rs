@@ -200,7 +200,7 @@ fn main() {
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
     let (ours, kept) = (Arc::new(ours), Kept::default());
-    std::thread::spawn(move || fuse::serve(theirs, &filesystem));
+    std::thread::spawn(move || fuse::serve(theirs, &filesystem, |_| ()));
     let (to, from, copies) = (Arc::clone(&device), Arc::clone(&ours), Arc::clone(&kept));
     std::thread::spawn(move || relay_answers(&to, &from));
     let relay = std::thread::spawn(move || relay_requests(&device, &ours, &copies));

@@ -245,3 +245,27 @@ fn a_log_on_a_full_disk_does_not_end_the_mount() -> Result<()> {
     ensure!(ends(pid?)? && unmounted.status.success(), "it does not end as it should");
     Ok(())
 }
+
+#[test]
+fn a_connection_that_was_aborted_is_no_clean_end() -> Result<()> {
+    need!();
+    let stand = Stand::new()?;
+    stand.file("file", "content\n", 0o644)?;
+    let journal = stand.scratch.path().join("journal");
+    let path = journal.to_str().context("not UTF-8")?.to_owned();
+    let mount = || stand.mount()?.args(["--journal", &path, "--ns-id", "aborted"]).start();
+    let first = mount()?;
+    let target = first.target().to_owned();
+    // Somebody uses it, so that it is not unmounted.
+    let user = std::fs::File::open(first.path("file"))?;
+    let forced = rustix::mount::unmount(&target, rustix::mount::UnmountFlags::FORCE);
+    ensure!(forced == Err(Errno::BUSY), "{forced:?}");
+    ensure!(!first.wait()?.success(), "it ended as if it had been unmounted");
+    ensure!(!is_fuse_mount(&target), "a dead mount stands there");
+    drop(user);
+    // The list goes on, as after a crash.
+    let second = mount()?;
+    ensure!(until(SOON, || Ok(second.log().contains("the list goes on after")))?, "{}", second.log());
+    second.stop()?;
+    Ok(())
+}

@@ -35,6 +35,8 @@ const LAST_RECORDS: Duration = Duration::from_secs(10);
 
 /// Something that happened to the mount.
 pub(super) enum Event {
+    /// The transport has failed, and waits for its queued work.
+    Failed(String),
     /// The transport has ended.
     Ended(io::Result<()>),
     /// A signal asked for it.
@@ -189,13 +191,11 @@ impl Service {
         let mut leaving = false;
         for event in inbox {
             match event {
-                Event::Ended(outcome) => {
-                    tracing::info!(target: "imafs", "unmounted after {} measurements", parts.list.count());
-                    if outcome.is_err() {
-                        self.clear();
-                    }
-                    return outcome;
+                Event::Failed(reason) => {
+                    tracing::error!("the connection to the kernel failed: {reason}");
+                    self.clear();
                 }
+                Event::Ended(outcome) => return self.ended(outcome, parts),
                 Event::Signal(Wish::Reopen) => parts.audit.reopen(),
                 Event::Signal(Wish::Stop) if leaving => {
                     tracing::warn!("asked twice: leaving while the mount is in use");
@@ -219,6 +219,20 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// What became of the mount whose transport has ended. One that is unmounted is gone by then; where it still stands
+    /// somebody has aborted the connection, and everybody who enters it is told so.
+    fn ended(&self, outcome: io::Result<()>, parts: &Parts) -> io::Result<()> {
+        let is_aborted = outcome.is_ok() && self.is_ours();
+        if is_aborted || outcome.is_err() {
+            self.clear();
+        }
+        if is_aborted {
+            return Err(io::Error::other("it was aborted, by umount --force or by the kernel"));
+        }
+        tracing::info!(target: "imafs", "unmounted after {} measurements", parts.list.count());
+        outcome
     }
 
     /// Unmounts because a signal said so: busy or not, nothing new may begin. `false` when there is nothing to wait
@@ -248,7 +262,7 @@ impl Service {
     fn clear(&self) {
         if self.is_ours() {
             // The failure itself is what is reported.
-            drop(fuse::unmount(&self.config.target, Unmount::WhenUnused));
+            drop(fuse::cut(&self.config.target));
         }
     }
 }
@@ -284,7 +298,8 @@ fn mount(
     })?;
     let device = mounts::at(&config.target).map(|mount| mount.device);
     let reader = move || {
-        let ended = fuse::serve(connection, &filesystem);
+        let tell = |error: &io::Error| drop(events.send(Event::Failed(error.to_string())));
+        let ended = fuse::serve(connection, &filesystem, tell);
         // The main thread waits for this alone when it has not left yet.
         drop(events.send(Event::Ended(ended)));
     };

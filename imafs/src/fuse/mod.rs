@@ -26,7 +26,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub use mount::{MountError, MountParams, Unmount, mount, unmount};
+pub use mount::{MountError, MountParams, Unmount, cut, mount, unmount};
 
 use crate::fs::Filesystem;
 use device::Device;
@@ -36,12 +36,18 @@ use device::Device;
 /// The calling thread reads requests, and no other, so that opens and closes are accounted for in the order they were
 /// sent.
 ///
+/// Where that fails `failed` is told before queued work is waited for: some of it may wait for the kernel, which waits for
+/// answers that nobody gives any more, until the connection is [`cut`].
+///
 /// # Errors
 /// When the first request is not what it must be, the device fails, or a handler panicked.
-pub fn serve(fd: OwnedFd, fs: &Arc<Filesystem>) -> io::Result<()> {
+pub fn serve(fd: OwnedFd, fs: &Arc<Filesystem>, failed: impl FnOnce(&io::Error)) -> io::Result<()> {
     let device = Device::new(fd);
     fs.attach(Arc::clone(&device) as Arc<dyn crate::fs::Kernel>);
     let served = reader::run(&device, fs);
+    if let Err(error) = &served {
+        failed(error);
+    }
     fs.shut_down();
     served
 }

@@ -104,9 +104,21 @@ pub enum Unmount {
 /// [`MountError::Unmount`].
 pub fn unmount(target: &Path, when: Unmount) -> Result<(), MountError> {
     let flags = match when {
-        Unmount::Now => UnmountFlags::NOFOLLOW,
-        Unmount::WhenUnused => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
+        Unmount::Now => UnmountFlags::empty(),
+        Unmount::WhenUnused => UnmountFlags::DETACH,
     };
-    rustix::mount::unmount(target, flags)
+    unmount_by(target, flags)
+}
+
+/// Takes away a mount that nobody serves any more: all who wait for an answer are told that there is none.
+///
+/// # Errors
+/// [`MountError::Unmount`].
+pub fn cut(target: &Path) -> Result<(), MountError> {
+    unmount_by(target, UnmountFlags::DETACH | UnmountFlags::FORCE)
+}
+
+fn unmount_by(target: &Path, flags: UnmountFlags) -> Result<(), MountError> {
+    rustix::mount::unmount(target, flags | UnmountFlags::NOFOLLOW)
         .map_err(|source| MountError::Unmount { path: target.to_owned(), source })
 }

@@ -89,7 +89,7 @@ impl Rig {
         let params = MountParams { fsname: "scratch".into(), subtype: "imafs".into(), read_only: false };
         let fd = fuse::mount(&target, &params).unwrap();
         let served = Arc::clone(&fs);
-        let server = std::thread::spawn(move || fuse::serve(fd, &served));
+        let server = std::thread::spawn(move || fuse::serve(fd, &served, |_| ()));
         // The first answer comes after INIT: from here on it is known what was negotiated.
         std::fs::metadata(&target).unwrap();
         Self { source, target, fs, list, server: Some(server), scratch }
